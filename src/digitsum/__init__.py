@@ -1,0 +1,18 @@
+"""digitsum: an MNIST image and a number 0-9 go in, the digit and the sum come out."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from digitsum.model.network import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    # `from digitsum import load_model` must work, but `import digitsum` must not cost an import of torch:
+    # the fetch stage does without it.
+    if name == "load_model":
+        from digitsum.model.network import load_model
+
+        return load_model
+    raise AttributeError(f"module 'digitsum' has no attribute {name!r}")
