@@ -1,0 +1,24 @@
+"""Stage pair: give every image its numbers and sums, and divide MNIST into train, validation and test."""
+
+from pathlib import Path
+
+from digitsum.data.figures import draw_pairs
+from digitsum.data.idx import expected_digests, read_raw
+from digitsum.data.pairs import make_splits, save_split
+from digitsum.errors import run_stage
+from digitsum.params import load_params
+
+
+def main() -> None:
+    """Read data/raw; make the splits; write data/paired and plots/pairs.png."""
+    params = load_params("pair")
+    raw = read_raw(Path("data/raw"), expected_digests(params.fetch))
+    splits = make_splits(raw, params.pair.validation_size, params.pair.pairs_per_image, params.pair.seed)
+    for name, split in splits.items():
+        save_split(Path(f"data/paired/{name}.safetensors"), split)
+        print(f"data/paired/{name}.safetensors: {len(split.images):,} images, {len(split.pairs):,} pairs")
+    draw_pairs(Path("plots/pairs.png"), splits)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,122 @@
+"""The paired data: right sums, fixed numbers, a fair division."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from digitsum.data.pairs import draw_numbers, load_split, make_splits, normalisation, save_split
+from digitsum.errors import DigitsumError
+from digitsum.tensors import save_tensors
+
+
+def images_of(split):
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(raw, tmp_path):
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        for part, split in make_splits(raw, 50, 2, seed).items():
+            save_split(tmp_path / f"{part}.{name}", split)
+    for part in ("train", "validation", "test"):
+        first = (tmp_path / f"{part}.a").read_bytes()
+        assert (tmp_path / f"{part}.b").read_bytes() == first
+        assert (tmp_path / f"{part}.c").read_bytes() != first
+
+
+def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
+    for split in make_splits(raw, 50, 3, 0).values():
+        assert torch.equal(split.digits[split.image_index] + split.numbers, split.sums)
+        assert torch.equal(split.image_index.bincount(), torch.full((len(split.images),), 3))
+        assert split.images.dtype == split.digits.dtype == torch.uint8
+        assert split.pairs.dtype == torch.int64
+
+
+def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_own(raw):
+    splits = make_splits(raw, 50, 1, 0)
+    assert {name: len(split.images) for name, split in splits.items()} == {"train": 350, "validation": 50, "test": 100}
+    assert splits["validation"].digits.bincount().tolist() == [5] * 10
+    assert images_of(splits["train"]).isdisjoint(images_of(splits["validation"]))
+    everything = {image.tobytes() for image in raw.train_images}
+    assert images_of(splits["train"]) | images_of(splits["validation"]) == everything
+    assert np.array_equal(splits["test"].images.numpy(), raw.test_images)
+    assert np.array_equal(splits["test"].digits.numpy(), raw.test_labels)
+
+
+def test_the_test_pairs_do_not_depend_on_the_size_of_validation(raw):
+    one, other = make_splits(raw, 50, 1, 0), make_splits(raw, 100, 1, 0)
+    assert torch.equal(one["test"].pairs, other["test"].pairs)
+
+
+def test_more_pairs_an_image_keep_the_first_ones():
+    assert torch.equal(draw_numbers(100, 3, "train", 0)[:2], draw_numbers(100, 2, "train", 0))
+
+
+def test_training_and_test_numbers_are_drawn_apart():
+    assert not torch.equal(draw_numbers(100, 1, "train", 0), draw_numbers(100, 1, "test", 0))
+
+
+def test_all_ten_numbers_are_drawn_equally_often():
+    counts = draw_numbers(100_000, 1, "train", 0).flatten().bincount(minlength=10)
+    # Six standard deviations of a binomial count; `randint(0, 9)`, a common bug, never draws 9.
+    assert (counts - 10_000).abs().max() < 6 * (100_000 * 0.1 * 0.9) ** 0.5
+
+
+def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels(raw):
+    images = make_splits(raw, 50, 1, 0)["train"].images
+    mean, std = normalisation(images)
+    assert mean == pytest.approx(images.double().mean().item() / 255, rel=1e-9)
+    assert std == pytest.approx(images.double().std(correction=0).item() / 255, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [400, 395, 1000])
+def test_a_validation_split_that_leaves_too_little_is_refused(raw, size):
+    with pytest.raises(DigitsumError, match=f"pair.validation_size is {size}, which does not divide the 400"):
+        make_splits(raw, size, 1, 0)
+
+
+def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
+    split = make_splits(raw, 50, 2, 0)["validation"]
+    save_split(tmp_path / "split", split)
+    again = load_split(tmp_path / "split")
+    for field in dataclasses.fields(split):
+        assert torch.equal(getattr(again, field.name), getattr(split, field.name))
+
+
+def with_pairs(pairs):
+    return lambda split: dataclasses.replace(split, pairs=pairs(split.pairs.clone()))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        with_pairs(lambda pairs: pairs + torch.tensor([0, 0, 1])),
+        with_pairs(lambda pairs: pairs + torch.tensor([0, 7, 7])),
+        with_pairs(lambda pairs: pairs - torch.tensor([9, 0, 0])),
+        with_pairs(lambda pairs: pairs + torch.tensor([9, 0, 0])),
+        with_pairs(lambda pairs: pairs[:, :2]),
+        with_pairs(lambda pairs: pairs[:0]),
+        with_pairs(lambda pairs: pairs.float()),
+        with_pairs(lambda pairs: torch.tensor(3)),
+        lambda split: dataclasses.replace(split, images=split.images[1:]),
+        lambda split: dataclasses.replace(split, digits=split.digits + 9),
+    ],
+)
+def test_a_split_that_cannot_be_true_is_refused(raw, tmp_path, spoil):
+    save_split(tmp_path / "split", spoil(make_splits(raw, 50, 1, 0)["validation"]))
+    with pytest.raises(DigitsumError, match="is not a split of images, digits and pairs; run `dvc repro pair`"):
+        load_split(tmp_path / "split")
+
+
+def test_a_missing_truncated_or_foreign_file_is_refused(raw, tmp_path):
+    path = tmp_path / "split"
+    with pytest.raises(DigitsumError, match="is missing; `dvc repro` makes it"):
+        load_split(path)
+    save_split(path, make_splits(raw, 50, 1, 0)["validation"])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
+        load_split(path)
+    save_tensors(path, {"weights": torch.zeros(3)})
+    with pytest.raises(DigitsumError, match="expected images, digits, pairs"):
+        load_split(path)
