@@ -1,0 +1,142 @@
+"""The model's contract, and what is proved of its fusions."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import digitsum
+from digitsum.errors import DigitsumError
+from digitsum.model.fusions import FUSIONS
+from digitsum.model.network import Network, load_model, save_model
+from digitsum.tensors import load_tensors, save_tensors
+
+EMBEDDING = 7
+
+
+def some_input(count=50):
+    draws = torch.Generator().manual_seed(0)
+    digit_logits = 3 * torch.randn(count, 10, generator=draws)
+    embedding = torch.randn(count, EMBEDDING, generator=draws)
+    return digit_logits, embedding, torch.randint(0, 10, (count,), generator=draws)
+
+
+def some_images(count=4):
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 28, 28), generator=draws, dtype=torch.uint8)
+    return images, torch.randint(0, 10, (count,), generator=draws)
+
+
+def test_shift_is_marginalisation_over_all_digits():
+    digit_logits, embedding, numbers = some_input()
+    probabilities = digit_logits.softmax(1)
+    expected = torch.zeros(len(numbers), 19)
+    for pair, number in enumerate(numbers.tolist()):
+        for digit in range(10):
+            expected[pair, digit + number] += probabilities[pair, digit]
+    torch.testing.assert_close(FUSIONS["shift"](EMBEDDING)(digit_logits, embedding, numbers).exp(), expected)
+
+
+def test_shift_gives_no_probability_to_a_sum_that_the_number_rules_out():
+    digit_logits, embedding, numbers = some_input()
+    probabilities = FUSIONS["shift"](EMBEDDING)(digit_logits, embedding, numbers).softmax(1)
+    sums = torch.arange(19)
+    ruled_out = (sums < numbers.unsqueeze(1)) | (sums > numbers.unsqueeze(1) + 9)
+    assert probabilities[ruled_out].max() == 0
+    assert probabilities[~ruled_out].min() > 0
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_every_fusion_gives_19_sums_whose_probabilities_add_to_1_and_hears_the_number(name):
+    digit_logits, embedding, numbers = some_input()
+    fusion = FUSIONS[name](EMBEDDING)
+    sum_logits = fusion(digit_logits, embedding, numbers)
+    assert sum_logits.shape == (len(numbers), 19)
+    torch.testing.assert_close(sum_logits.softmax(1).sum(1), torch.ones(len(numbers)))
+    assert not torch.equal(fusion(digit_logits, embedding, (numbers + 1) % 10), sum_logits)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_the_sum_alone_teaches_the_trunk(name):
+    """A gradient flows from the sum's loss through every fusion into all weights of the trunk but unused ones."""
+    network = Network(name)
+    images, numbers = some_images()
+    functional.cross_entropy(network(images, numbers)[1], numbers + 1).backward()
+    gradients = [weights.grad for weights in network.trunk.embed.parameters()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_load_model_gives_the_saved_network_back(name, tmp_path):
+    network = Network(name, 0.13, 0.31).eval()
+    save_model(tmp_path / "model", network)
+    again = digitsum.load_model(tmp_path / "model")
+    assert not again.training
+    images, numbers = some_images()
+    with torch.no_grad():
+        for answer, expected in zip(again(images, numbers), network(images, numbers), strict=True):
+            assert torch.equal(answer, expected)
+    digit_logits, sum_logits = again(images, numbers)
+    assert digit_logits.shape == (4, 10)
+    assert sum_logits.shape == (4, 19)
+
+
+def test_loading_a_model_leaves_the_callers_randomness_alone(tmp_path):
+    save_model(tmp_path / "model", Network("concat"))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_model(tmp_path / "model")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_model_normalises_by_itself():
+    torch.manual_seed(0)
+    plain = Network("shift").eval()
+    normalising = Network("shift", 0.5, 0.25).eval()
+    normalising.trunk.load_state_dict(plain.trunk.state_dict())
+    pixels = torch.rand(2, 28, 28) * 255
+    torch.testing.assert_close(normalising.read(pixels)[0], plain.read(255 * (pixels / 255 - 0.5) / 0.25)[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "numbers", "message"),
+    [
+        (torch.zeros(2, 28, 28), torch.zeros(2).long(), r"expected uint8 \[N, 28, 28\]"),
+        (torch.zeros(2, 1, 28, 28).byte(), torch.zeros(2).long(), r"expected uint8 \[N, 28, 28\]"),
+        (torch.zeros(2, 28, 28).byte(), torch.zeros(2), r"expected int64 \[2\]"),
+        (torch.zeros(2, 28, 28).byte(), torch.zeros(3).long(), r"expected int64 \[2\]"),
+        (torch.zeros(2, 28, 28).byte(), torch.tensor([0, 10]), "range from 0 to 10, expected 0-9"),
+        (torch.zeros(2, 28, 28).byte(), torch.tensor([-1, 0]), "range from -1 to 0, expected 0-9"),
+    ],
+)
+def test_the_model_refuses_what_it_would_misread(images, numbers, message):
+    with pytest.raises(ValueError, match=message):
+        Network("shift")(images, numbers)
+
+
+def test_equal_weights_give_equal_files(tmp_path):
+    network = Network("add")
+    for name in ("a", "b"):
+        save_model(tmp_path / name, network)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_model_file_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "model"
+    with pytest.raises(DigitsumError, match="is missing; `dvc repro` makes it"):
+        load_model(path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
+        load_model(path)
+    save_tensors(path, {"a": torch.zeros(1)})
+    with pytest.raises(DigitsumError, match="it names no known fusion"):
+        load_model(path)
+    save_tensors(path, {"a": torch.zeros(1)}, {"fusion": "shift"})
+    with pytest.raises(DigitsumError, match="does not fit this version of the network"):
+        load_model(path)
+    save_model(path, Network("shift"))
+    tensors, config = load_tensors(path)
+    tensors["trunk.classify.bias"][3] = torch.nan
+    save_tensors(path, tensors, config)
+    with pytest.raises(DigitsumError, match="holds weights that are not finite"):
+        load_model(path)
