@@ -1,0 +1,146 @@
+"""The training loop: everything on the device, one pass over all pairs an epoch, weights averaged as they go."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from digitsum.data.pairs import Split
+from digitsum.errors import DigitsumError
+from digitsum.model.fusions import possible_sums
+from digitsum.model.network import Network
+from digitsum.params import Train
+from digitsum.randomness import derived_seed, generator
+from digitsum.training.augment import random_affine, warp
+
+VALIDATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave: the mean training loss, and what the averaged weights reach on validation.
+
+    Losses are in nats, accuracies in 0-1.
+    """
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+    digit_accuracy: float
+    sum_accuracy: float
+    joint_accuracy: float
+
+
+def fit(
+    network: Network, training: Split, validation: Split, params: Train, device: torch.device
+) -> Iterator[EpochResult]:
+    """Train `network` in place, giving a result after every epoch; after the last it holds the averaged weights.
+
+    All randomness of an epoch is a function of (params.seed, epoch). Nothing is chosen by looking at validation:
+    the learning rate falls to zero, and the last average is kept.
+    Raises DigitsumError if the loss becomes NaN or infinite.
+    """
+    network.to(device)
+    training, validation = _on_device(training, device), _on_device(validation, device)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.average_decay), use_buffers=True).eval()
+    steps = math.ceil(len(training.pairs) / params.batch_size)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), params.lr, betas=(0.9, 0.99), weight_decay=params.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, params.lr, steps * params.epochs, pct_start=0.2, div_factor=10, final_div_factor=1000
+    )
+
+    for epoch in range(1, params.epochs + 1):
+        network.train()
+        loss_sum = torch.zeros((), device=device)  # read once an epoch: reading it every step would halt a GPU
+        with tqdm(total=steps, desc=f"epoch {epoch}/{params.epochs}", leave=False, disable=None) as bar:
+            for pixels, digits, numbers in _batches(training, params, epoch):
+                digit_logits, sum_logits = network.answer(pixels, numbers)
+                loss = pair_loss(
+                    digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                averaged.update_parameters(network)
+                loss_sum += loss.detach() * len(digits)
+                bar.update()
+        result = EpochResult(
+            epoch, loss_sum.item() / len(training.pairs), *_validate(averaged.module, validation, params)
+        )
+        if not (math.isfinite(result.training_loss) and math.isfinite(result.validation_loss)):
+            raise DigitsumError(
+                f"training diverged: in epoch {epoch} the training loss is {result.training_loss:g}, the validation "
+                f"loss {result.validation_loss:g}. Lower train.lr (now {params.lr:g}) in params.yaml and run "
+                "again; no model was written"
+            )
+        yield result
+
+    network.load_state_dict(averaged.module.state_dict())
+    network.eval()
+
+
+def pair_loss(
+    digit_logits: Tensor,
+    sum_logits: Tensor,
+    digits: Tensor,
+    numbers: Tensor,
+    label_smoothing: float,
+    sum_loss_share: float,
+) -> Tensor:
+    """Give the batch's mean loss in nats: (1 - share) x the digit's cross-entropy + share x the sum's.
+
+    Label smoothing (Szegedy et al., arXiv 1512.00567) spreads a part of the target evenly over the ten digits, and
+    over the ten sums that the number allows: the other nine sums are known to be wrong.
+    digit_logits float [N, 10], sum_logits float [N, 19], digits and numbers int64 [N].
+    """
+    digit_loss = functional.cross_entropy(digit_logits, digits, label_smoothing=label_smoothing)
+    # The ten sums that the number allows, in the order of the digit: so the right one stands at the digit's place.
+    allowed = functional.log_softmax(sum_logits, dim=1).gather(1, possible_sums(numbers))
+    right = allowed.gather(1, digits.unsqueeze(1)).mean()
+    sum_loss = -(1 - label_smoothing) * right - label_smoothing * allowed.mean()
+    return torch.lerp(digit_loss, sum_loss, sum_loss_share)
+
+
+def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Give shuffled batches of warped pixels, digits and numbers; the last `clean_epochs` are not warped."""
+    draws = generator("epoch", params.seed, epoch)
+    torch.manual_seed(derived_seed("layers", params.seed, epoch))  # for layers that draw, such as dropout
+    device = split.pairs.device
+    order = torch.randperm(len(split.pairs), generator=draws).to(device)
+    is_clean = epoch > params.epochs - params.clean_epochs
+    maps = random_affine(len(order), params.rotation, params.scaling, params.shear, params.translation, draws).to(
+        device
+    )
+    for start in range(0, len(order), params.batch_size):
+        batch = slice(start, start + params.batch_size)
+        image_index, numbers, _ = split.pairs[order[batch]].unbind(dim=1)
+        pixels = split.images[image_index].float()
+        yield pixels if is_clean else warp(pixels, maps[batch]), split.digits[image_index].long(), numbers
+
+
+@torch.no_grad()
+def _validate(network: torch.nn.Module, split: Split, params: Train) -> tuple[float, float, float, float]:
+    """Give the loss and the accuracies of digit, sum and both."""
+    totals = torch.zeros(4, dtype=torch.float64)
+    for batch in split.pairs.split(VALIDATION_BATCH):
+        image_index, numbers, sums = batch.unbind(dim=1)
+        digits = split.digits[image_index].long()
+        digit_logits, sum_logits = network(split.images[image_index], numbers)
+        loss = pair_loss(digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share)
+        digit_right, sum_right = digit_logits.argmax(1) == digits, sum_logits.argmax(1) == sums
+        counts = [right.sum() for right in (digit_right, sum_right, digit_right & sum_right)]
+        totals += torch.stack([loss * len(batch), *counts]).cpu()
+    loss, digit_accuracy, sum_accuracy, joint_accuracy = (totals / len(split.pairs)).tolist()
+    return loss, digit_accuracy, sum_accuracy, joint_accuracy
+
+
+def _on_device(split: Split, device: torch.device) -> Split:
+    return Split(split.images.to(device), split.digits.to(device), split.pairs.to(device))

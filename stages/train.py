@@ -1,0 +1,42 @@
+"""Stage train: train the network on the training split, watching validation."""
+
+from pathlib import Path
+
+import torch
+
+from digitsum.data.pairs import load_split, normalisation
+from digitsum.errors import run_stage
+from digitsum.model.network import Network, save_model
+from digitsum.params import load_params
+from digitsum.training.devices import choose_device
+from digitsum.training.history import write_history
+from digitsum.training.loop import fit
+
+
+def main() -> None:
+    """Read two splits; train; write the history after every epoch and the model at the end."""
+    params = load_params("train")
+    torch.set_num_threads(params.train.threads)
+    device = choose_device(params.train.device)
+    training = load_split(Path("data/paired/train.safetensors"))
+    validation = load_split(Path("data/paired/validation.safetensors"))
+    torch.manual_seed(params.train.seed)  # for the initial weights
+    network = Network(params.model.fusion, *normalisation(training.images))
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    print(f"training on {device}: fusion {params.model.fusion}, {weights:,} weights, {len(training.pairs):,} pairs")
+
+    history = []
+    for result in fit(network, training, validation, params.train, device):
+        history.append(result)
+        write_history(Path("plots/training.csv"), Path("metrics/train.json"), history)
+        print(
+            f"epoch {result.epoch:2}/{params.train.epochs}  loss {result.training_loss:.4f}  "
+            f"validation: loss {result.validation_loss:.4f}  digit {result.digit_accuracy:.2%}  "
+            f"sum {result.sum_accuracy:.2%}",
+            flush=True,
+        )
+    save_model(Path("models/digitsum.safetensors"), network)
+
+
+if __name__ == "__main__":
+    run_stage(main)

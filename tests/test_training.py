@@ -1,0 +1,185 @@
+"""The training loop: it learns, it repeats itself, and it stops when the loss is lost."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.nn import functional
+
+from digitsum.data.pairs import make_splits
+from digitsum.errors import DigitsumError
+from digitsum.model.fusions import FUSIONS
+from digitsum.model.network import Network
+from digitsum.params import load_params
+from digitsum.training.augment import random_affine, warp
+from digitsum.training.devices import choose_device
+from digitsum.training.history import write_history
+from digitsum.training.loop import EpochResult, fit, pair_loss
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def splits(raw):
+    return make_splits(raw, 50, 1, 0)
+
+
+def settings(**changes):
+    """Give the training parameters of params.yaml, made small, with some changed."""
+    params = load_params("train", ROOT).train
+    small = {"threads": 1, "epochs": 2, "batch_size": 50, "translation": 1.0, "rotation": 3.0}
+    changed = object.__new__(type(params))
+    changed.__dict__.update({**params.__dict__, **small, **changes})
+    return changed
+
+
+def train(splits, fusion="shift", **changes):
+    torch.manual_seed(0)
+    network = Network(fusion, 0.2, 0.3)
+    history = list(fit(network, splits["train"], splits["validation"], settings(**changes), CPU))
+    return network, history
+
+
+def weights_of(network):
+    return torch.cat([tensor.flatten().float() for tensor in network.state_dict().values()])
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_learns_the_digit_and_the_sum(raw, fusion):
+    splits = make_splits(raw, 50, 20, 0)  # so that a learned fusion sees each of the 100 sums of two numbers 70 times
+    _, history = train(splits, fusion, epochs=3)
+    assert history[-1].digit_accuracy > 0.95
+    assert history[-1].sum_accuracy > 0.95
+    assert history[-1].joint_accuracy <= min(history[-1].digit_accuracy, history[-1].sum_accuracy)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(splits):
+    first, again, other = (weights_of(train(splits, seed=seed)[0]) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_nothing_is_chosen_by_looking_at_validation(splits):
+    other_validation = {**splits, "validation": splits["test"]}
+    assert torch.equal(weights_of(train(splits)[0]), weights_of(train(other_validation)[0]))
+
+
+def test_the_saved_weights_are_the_average_and_are_what_validation_scored(splits):
+    network, history = train(splits)
+    split = splits["validation"]
+    with torch.no_grad():
+        digit_logits, _ = network(split.images[split.image_index], split.numbers)
+    right = digit_logits.argmax(1) == split.digits[split.image_index]
+    assert right.double().mean().item() == pytest.approx(history[-1].digit_accuracy)
+    assert not torch.equal(weights_of(network), weights_of(train(splits, average_decay=0.0)[0]))
+
+
+def test_a_loss_that_is_lost_ends_training_with_the_cure(splits):
+    with pytest.raises(DigitsumError, match=r"training diverged: .* Lower train.lr \(now 1e\+30\)"):
+        train(splits, lr=1e30)
+
+
+def test_with_shift_the_loss_of_the_sum_is_the_loss_of_the_digit():
+    torch.manual_seed(0)
+    digit_logits, digits, numbers = torch.randn(20, 10), torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
+    sum_logits = Network("shift").fusion(digit_logits, digit_logits, numbers)
+    losses = [pair_loss(digit_logits, sum_logits, digits, numbers, 0.1, share) for share in (0.0, 0.5, 1.0)]
+    torch.testing.assert_close(losses[1], losses[0])
+    torch.testing.assert_close(losses[2], losses[0])
+    torch.testing.assert_close(losses[0], functional.cross_entropy(digit_logits, digits, label_smoothing=0.1))
+
+
+def test_without_smoothing_the_loss_is_cross_entropy_on_logits():
+    torch.manual_seed(0)
+    digit_logits, sum_logits = torch.randn(20, 10), torch.randn(20, 19)
+    digits, numbers = torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
+    expected = 0.75 * functional.cross_entropy(digit_logits, digits)
+    expected += 0.25 * functional.cross_entropy(sum_logits, digits + numbers)
+    torch.testing.assert_close(pair_loss(digit_logits, sum_logits, digits, numbers, 0.0, 0.25), expected)
+
+
+# --- Augmentation --------------------------------------------------------------------------------------------------
+
+
+def maps_for(**limits):
+    every = {"rotation": 0.0, "scaling": 0.0, "shear": 0.0, "translation": 0.0, **limits}
+    return random_affine(1000, **every, generator=torch.Generator().manual_seed(0))
+
+
+def test_warps_with_limits_of_zero_change_nothing():
+    images = torch.rand(1000, 28, 28) * 255
+    torch.testing.assert_close(warp(images, maps_for()), images, atol=2e-3, rtol=0)
+
+
+def test_translation_moves_by_pixels():
+    images = torch.zeros(1, 28, 28)
+    images[0, 10, 10] = 255
+    one_pixel_right = torch.tensor([[[1.0, 0.0, -1 / 14], [0.0, 1.0, 0.0]]])
+    moved = warp(images, one_pixel_right)
+    assert moved[0, 10, 11] == pytest.approx(255, abs=0.01)
+    assert maps_for(translation=2.0)[:, :, 2].abs().max() == pytest.approx(2 / 14, rel=0.01)
+
+
+def test_each_limit_is_what_it_says():
+    angles = torch.rad2deg(torch.atan2(*maps_for(rotation=10.0)[:, [1, 0], 0].T))
+    assert angles.abs().max() == pytest.approx(10, rel=0.01)
+    assert angles.mean().abs() < 1
+    sizes = 1 / torch.linalg.det(maps_for(scaling=0.1)[:, :, :2]).sqrt()
+    assert (sizes.min(), sizes.max()) == (pytest.approx(0.9, abs=0.01), pytest.approx(1.1, abs=0.01))
+    assert maps_for(shear=0.1)[:, 0, 1].abs().max() == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_last_epochs_are_not_warped(splits, monkeypatch):
+    warped = []
+    monkeypatch.setattr(
+        "digitsum.training.loop.warp", lambda images, maps: warped.append(len(images)) or warp(images, maps)
+    )
+    train(splits, epochs=3, clean_epochs=1)
+    assert sum(warped) == 2 * len(splits["train"].pairs)
+
+
+# --- Devices and files ---------------------------------------------------------------------------------------------
+
+
+def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch):
+    for cuda, mps, expected in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert choose_device("auto").type == expected
+        assert choose_device("cpu").type == "cpu"
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DigitsumError, match="train.device is cuda, but this machine has none .* set auto or cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_training_on_cuda_learns_what_it_learns_on_the_cpu(splits):
+    torch.manual_seed(0)
+    network = Network("shift", 0.2, 0.3)
+    params = settings(epochs=4, batch_size=25)
+    history = list(fit(network, splits["train"], splits["validation"], params, torch.device("cuda")))
+    assert history[-1].joint_accuracy > 0.95
+
+
+def test_the_history_holds_every_epoch_and_the_latest_rounded_and_without_times(tmp_path):
+    history = [EpochResult(epoch, 1 / 3, 0.5, 0.99444, 0.98, 0.97) for epoch in (1, 2)]
+    write_history(tmp_path / "curves.csv", tmp_path / "latest.json", history)
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[:2] == ["epoch,curve,value", "1,training_loss,0.3333"]
+    assert len(lines) == 1 + 2 * 5
+    assert json.loads((tmp_path / "latest.json").read_text()) == {
+        "epoch": 2,
+        "training": {"loss": 0.3333},
+        "validation": {"loss": 0.5, "digit_accuracy": 0.9944, "sum_accuracy": 0.98, "joint_accuracy": 0.97},
+    }
+
+
+def test_results_of_an_epoch_are_plain_numbers(splits):
+    _, history = train(splits, epochs=1)
+    assert all(math.isfinite(value) for value in dataclasses.astuple(history[0]))
