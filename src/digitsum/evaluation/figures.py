@@ -1,0 +1,78 @@
+"""The figures of an evaluation: confusion matrices and the most confident mistakes."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from digitsum.data.pairs import Split
+from digitsum.evaluation.metrics import ConfusionTable
+from digitsum.evaluation.predict import Predictions
+from digitsum.figures import new_figure, save_png
+
+MISTAKES_A_ROW = 8
+
+
+def draw_confusion(path: Path, table: ConfusionTable) -> None:
+    """Draw a confusion matrix as a PNG: right answers blue, mistakes orange, each on its own scale.
+
+    On one scale the mistakes, some 50 in 10,000, would all be white.
+    """
+    counts, classes = table.counts, len(table.counts)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    mistakes = counts * (1 - np.eye(classes, dtype=int))
+
+    figure = new_figure(3.5 + 0.42 * classes, 2.5 + 0.42 * classes)
+    axis = figure.subplots()
+    axis.imshow(np.ma.masked_where(mistakes == 0, mistakes), cmap="Oranges", vmin=0, vmax=2 * max(1, mistakes.max()))
+    axis.imshow(np.ma.masked_where(~np.eye(classes, dtype=bool), counts), cmap="Blues", vmin=0, vmax=2 * counts.max())
+    for actual, predicted in zip(*np.nonzero(counts), strict=True):
+        axis.text(predicted, actual, counts[actual, predicted], ha="center", va="center", fontsize=9)
+
+    axis.set_title(f"{table.answer}: {right / total:.2%} of {total:,} right, {total - right:,} wrong")
+    axis.set_xlabel(f"predicted {table.answer}")
+    axis.set_ylabel(f"true {table.answer}")
+    axis.set_xticks(range(classes))
+    axis.set_yticks(range(classes))
+    recall = axis.secondary_yaxis("right")
+    occurrences = counts.sum(axis=1)
+    recall.set_yticks(
+        range(classes),
+        [f"{counts[c, c] / occurrences[c]:.1%}" if occurrences[c] else "none" for c in range(classes)],
+    )
+    recall.set_ylabel("recall")
+    save_png(path, figure)
+
+
+def draw_mistakes(path: Path, predictions: Predictions, split: Split, shown: int) -> None:
+    """Draw the `shown` mistakes that the network was most sure of, one an image, as a PNG."""
+    digit_sure, digit_said = predictions.digit_probabilities.max(dim=1)
+    sum_sure, sum_said = predictions.sum_probabilities.max(dim=1)
+    wrong_digit, wrong_sum = digit_said != predictions.digits, sum_said != predictions.sums
+    sure = (digit_sure * wrong_digit).maximum(sum_sure * wrong_sum)  # of the wrong answer; 0 where none is
+
+    worst: dict[int, int] = {}  # image -> its worst pair, the most confident first
+    for pair in sure.argsort(descending=True, stable=True).tolist():
+        if sure[pair] == 0 or len(worst) == shown:
+            break
+        worst.setdefault(int(predictions.image_index[pair]), pair)
+
+    rows = max(1, math.ceil(len(worst) / MISTAKES_A_ROW))
+    figure = new_figure(14, 1 + 2.2 * rows)
+    wrong_images = len(predictions.image_index[wrong_digit | wrong_sum].unique())
+    figure.suptitle(
+        f"The most confident mistakes: {len(worst)} of {wrong_images} images with one\n"
+        "above: image + number = sum; below: the digit and the sum answered, and how sure"
+    )
+    axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (image, pair) in zip(axes.flat, worst.items(), strict=False):
+        axis.imshow(split.images[image].numpy(), cmap="gray_r", vmin=0, vmax=255)
+        digit, number, total = (int(part[pair]) for part in (predictions.digits, predictions.numbers, predictions.sums))
+        axis.set_title(
+            f"{digit} + {number} = {total}\nsaid {int(digit_said[pair])}, sum {int(sum_said[pair])}: "
+            f"{float(sure[pair]):.0%}",
+            fontsize=11,
+        )
+    save_png(path, figure)

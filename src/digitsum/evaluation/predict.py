@@ -1,0 +1,107 @@
+"""Predictions for the test split, and the scores with all ten numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from digitsum.data.pairs import Split
+from digitsum.model.network import Network
+from digitsum.tensors import save_tensors
+
+BATCH = 500  # images at once; a fixed number, because sums of floats depend on how they are grouped
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What is true and what the network says, for each of P pairs.
+
+    image_index, digits, numbers, sums: int64 [P]; digit_probabilities float32 [P, 10], sum_probabilities float32
+    [P, 19]; digit_loss and sum_loss float32 [P]: minus the log of the right answer's probability, in nats.
+    """
+
+    image_index: Tensor
+    digits: Tensor
+    numbers: Tensor
+    sums: Tensor
+    digit_probabilities: Tensor
+    sum_probabilities: Tensor
+    digit_loss: Tensor
+    sum_loss: Tensor
+
+    @property
+    def predicted_digits(self) -> Tensor:
+        """The most probable digit of each pair, int64 [P]."""
+        return self.digit_probabilities.argmax(dim=1)
+
+    @property
+    def predicted_sums(self) -> Tensor:
+        """The most probable sum of each pair, int64 [P]."""
+        return self.sum_probabilities.argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class AllNumbersScore:
+    """Accuracies over every test image with every number 0-9, each in 0-1."""
+
+    sum_accuracy: float
+    joint_accuracy: float
+
+
+@torch.no_grad()
+def predict(network: Network, split: Split) -> Predictions:
+    """Give the network's predictions for all pairs of `split`, in the split's order."""
+    digits = split.digits[split.image_index].long()
+    parts = []
+    for batch in split.pairs.split(BATCH):
+        digit_logits, sum_logits = network(split.images[batch[:, 0]], batch[:, 1])
+        # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
+        parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
+    digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Predictions(
+        image_index=split.image_index,
+        digits=digits,
+        numbers=split.numbers,
+        sums=split.sums,
+        digit_probabilities=digit_logs.exp().float(),
+        sum_probabilities=sum_logs.exp().float(),
+        digit_loss=functional.nll_loss(digit_logs, digits, reduction="none").float(),
+        sum_loss=functional.nll_loss(sum_logs, split.sums, reduction="none").float(),
+    )
+
+
+@torch.no_grad()
+def score_all_numbers(network: Network, split: Split) -> AllNumbersScore:
+    """Score every image of `split` with all ten numbers: no luck of the draw. The trunk reads each image once."""
+    sums_right = joint_right = 0
+    for images, digits in zip(split.images.split(BATCH), split.digits.long().split(BATCH), strict=True):
+        digit_logits, embedding = network.read(images.float())
+        digit_right = digit_logits.argmax(1) == digits
+        for number in range(10):
+            numbers = torch.full_like(digits, number)
+            sum_right = network.fusion(digit_logits, embedding, numbers).argmax(1) == digits + number
+            sums_right += int(sum_right.sum())
+            joint_right += int((sum_right & digit_right).sum())
+    pairs = 10 * len(split.images)
+    return AllNumbersScore(sums_right / pairs, joint_right / pairs)
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write the predictions with what is true, the answers as uint8, for paired tests between two runs."""
+    save_tensors(
+        path,
+        {
+            "image_index": predictions.image_index,
+            "digit": predictions.digits.to(torch.uint8),
+            "number": predictions.numbers.to(torch.uint8),
+            "sum": predictions.sums.to(torch.uint8),
+            "predicted_digit": predictions.predicted_digits.to(torch.uint8),
+            "predicted_sum": predictions.predicted_sums.to(torch.uint8),
+            "digit_probabilities": predictions.digit_probabilities,
+            "sum_probabilities": predictions.sum_probabilities,
+            "digit_loss": predictions.digit_loss,
+            "sum_loss": predictions.sum_loss,
+        },
+    )

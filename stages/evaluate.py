@@ -1,0 +1,38 @@
+"""Stage evaluate: score the model on the test split, in metrics, tables and figures."""
+
+from pathlib import Path
+
+import torch
+
+from digitsum.artifacts import write_json
+from digitsum.data.pairs import load_split
+from digitsum.errors import run_stage
+from digitsum.evaluation.figures import draw_confusion, draw_mistakes
+from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion
+from digitsum.evaluation.predict import predict, save_predictions, score_all_numbers
+from digitsum.model.network import load_model
+from digitsum.params import load_params
+
+
+def main() -> None:
+    """Read the model and the test split; predict; write predictions, metrics and plots."""
+    params = load_params("evaluate").evaluate
+    torch.set_num_threads(1)  # on any machine the same order of additions, so the same bits; it takes seconds
+    network = load_model("models/digitsum.safetensors")
+    test = load_split(Path("data/paired/test.safetensors"))
+
+    predictions = predict(network, test)
+    save_predictions(Path("data/predictions/test.safetensors"), predictions)
+    headline = headline_metrics(predictions, score_all_numbers(network, test), params.calibration_bins)
+    write_json(Path("metrics/evaluate.json"), headline)
+    write_json(Path("metrics/per_class.json"), per_class_metrics(predictions))
+    for answer in ("digit", "sum"):
+        table = confusion_table(predictions, answer)
+        write_confusion(Path(f"plots/confusion_{answer}.csv"), table)
+        draw_confusion(Path(f"plots/confusion_{answer}.png"), table)
+    draw_mistakes(Path("plots/mistakes.png"), predictions, test, params.mistakes_shown)
+    print("  ".join(f"{name} {headline[name]['accuracy']:.2%}" for name in ("digit", "sum", "joint")))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,171 @@
+"""Metrics, tables and figures, on predictions whose scores are known by hand."""
+
+import csv
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from digitsum.data.pairs import make_splits
+from digitsum.evaluation.figures import draw_confusion, draw_mistakes
+from digitsum.evaluation.metrics import (
+    calibration_error,
+    confusion_table,
+    headline_metrics,
+    per_class_metrics,
+    write_confusion,
+)
+from digitsum.evaluation.predict import AllNumbersScore, Predictions, predict, save_predictions, score_all_numbers
+from digitsum.model.network import Network
+from digitsum.tensors import load_tensors
+
+
+def answers(digits, numbers, said_digits, said_sums, sure=0.9):
+    """Make predictions that give `sure` to what is said and spread the rest evenly."""
+
+    def probabilities(said, classes):
+        said = torch.tensor(said)
+        return torch.full((len(said), classes), (1 - sure) / (classes - 1)).scatter(1, said.unsqueeze(1), sure)
+
+    digits, numbers = torch.tensor(digits), torch.tensor(numbers)
+    of_digit, of_sum = probabilities(said_digits, 10), probabilities(said_sums, 19)
+    return Predictions(
+        image_index=torch.arange(len(digits)),
+        digits=digits,
+        numbers=numbers,
+        sums=digits + numbers,
+        digit_probabilities=of_digit,
+        sum_probabilities=of_sum,
+        digit_loss=functional.nll_loss(of_digit.log(), digits, reduction="none"),
+        sum_loss=functional.nll_loss(of_sum.log(), digits + numbers, reduction="none"),
+    )
+
+
+# Four pairs: all right, digit wrong, sum wrong, both wrong.
+FOUR = answers(digits=[1, 2, 3, 4], numbers=[0, 1, 2, 3], said_digits=[1, 7, 3, 9], said_sums=[1, 3, 6, 18])
+
+
+def test_the_headline_counts_digit_sum_and_both():
+    headline = headline_metrics(FOUR, AllNumbersScore(0.25, 0.125), 10)
+    assert {name: list(values) for name, values in headline.items()} == {
+        "digit": ["accuracy", "loss", "calibration_error"],
+        "sum": ["accuracy", "loss", "calibration_error"],
+        "joint": ["accuracy"],
+        "all_numbers": ["sum_accuracy", "joint_accuracy"],
+    }
+    assert headline["digit"]["accuracy"] == 0.5
+    assert headline["sum"]["accuracy"] == 0.5
+    assert headline["joint"]["accuracy"] == 0.25  # neither the product nor the mean of the two
+    assert headline["all_numbers"] == {"sum_accuracy": 0.25, "joint_accuracy": 0.125}
+    assert headline["digit"]["loss"] == pytest.approx(-(np.log(0.9) + np.log(0.1 / 9)) / 2, abs=1e-4)
+    assert headline["digit"]["calibration_error"] == pytest.approx(0.4, abs=1e-4)
+
+
+def test_metrics_are_rounded_to_what_ten_thousand_images_can_carry():
+    headline = headline_metrics(FOUR, AllNumbersScore(1 / 3, 2 / 3), 10)
+    assert headline["all_numbers"] == {"sum_accuracy": 0.3333, "joint_accuracy": 0.6667}
+    values = [value for group in headline.values() for value in group.values()]
+    assert values == [round(value, 4) for value in values]
+
+
+def test_calibration_error_weighs_the_gap_of_each_bin_by_its_answers():
+    probabilities = torch.tensor([[0.95, 0.05], [0.95, 0.05], [0.55, 0.45], [1.0, 0.0]])
+    truth = torch.tensor([0, 1, 0, 0])
+    # Bin 0.9-1: confidences 0.95, 0.95, 1, two of three right; bin 0.5-0.6: 0.55, right.
+    expected = (abs(0.95 + 0.95 + 1.0 - 2) + abs(0.55 - 1)) / 4
+    assert calibration_error(probabilities, truth, 10) == pytest.approx(expected)
+
+
+def test_per_class_figures_are_right_for_every_digit_and_sum():
+    table = per_class_metrics(FOUR)
+    assert [record["class"] for record in table["digit"]] == list(range(10))
+    assert [record["class"] for record in table["sum"]] == list(range(19))
+    assert table["digit"][1] == {
+        "class": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1, "tp": 1, "fp": 0, "fn": 0, "tn": 3
+    }  # fmt: skip
+    assert table["digit"][7] == {
+        "class": 7, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0, "tp": 0, "fp": 1, "fn": 0, "tn": 3
+    }  # fmt: skip
+    assert table["sum"][5]["fn"] == table["sum"][6]["fp"] == 1
+    for records in table.values():
+        assert all(record["tp"] + record["fp"] + record["fn"] + record["tn"] == 4 for record in records)
+        assert sum(record["support"] for record in records) == 4
+
+
+def test_the_confusion_table_has_a_row_for_every_cell_in_numeric_order(tmp_path):
+    for answer, classes in [("digit", 10), ("sum", 19)]:
+        table = confusion_table(FOUR, answer)
+        write_confusion(tmp_path / "table.csv", table)
+        with (tmp_path / "table.csv").open() as file:
+            rows = [tuple(map(int, row.values())) for row in csv.DictReader(file)]
+        assert [row[:2] for row in rows] == [(a, p) for a in range(classes) for p in range(classes)]
+        assert sum(row[2] for row in rows) == 4
+    digit_counts = confusion_table(FOUR, "digit").counts
+    assert digit_counts[2, 7] == digit_counts[4, 9] == 1
+
+
+@pytest.mark.parametrize("shown", [1, 40])
+def test_figures_are_drawn_with_and_without_mistakes(raw, tmp_path, shown):
+    test = make_splits(raw, 50, 1, 0)["test"]
+    perfect = answers([1, 2], [3, 4], [1, 2], [4, 6])
+    for predictions in (FOUR, perfect):
+        for answer in ("digit", "sum"):
+            draw_confusion(tmp_path / f"{answer}.png", confusion_table(predictions, answer))
+        draw_mistakes(tmp_path / "mistakes.png", predictions, test, shown)
+        for name in ("digit", "sum", "mistakes"):
+            assert matplotlib.image.imread(tmp_path / f"{name}.png").ndim == 3
+
+
+def test_figures_have_the_same_bytes_every_time_whatever_the_users_matplotlib_settings(raw, tmp_path):
+    test = make_splits(raw, 50, 1, 0)["test"]
+    for name in ("a", "b"):
+        draw_mistakes(tmp_path / name, FOUR, test, 10)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert b"Matplotlib" not in (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize("fusion", ["shift", "concat"])
+def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
+    torch.manual_seed(0)
+    network, test = Network(fusion).eval(), make_splits(raw, 50, 1, 0)["test"]
+    sum_right = joint_right = 0
+    with torch.no_grad():
+        for number in range(10):
+            digit_logits, sum_logits = network(test.images, torch.full((100,), number))
+            digits = test.digits.long()
+            right = sum_logits.argmax(1) == digits + number
+            sum_right += right.sum().item()
+            joint_right += (right & (digit_logits.argmax(1) == digits)).sum().item()
+    assert score_all_numbers(network, test) == AllNumbersScore(sum_right / 1000, joint_right / 1000)
+
+
+def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw, tmp_path):
+    torch.manual_seed(0)
+    network, test = Network("concat").eval(), make_splits(raw, 50, 2, 0)["test"]
+    predictions = predict(network, test)
+    save_predictions(tmp_path / "predictions", predictions)
+    tensors, _ = load_tensors(tmp_path / "predictions")
+    with torch.no_grad():
+        digit_logits, sum_logits = network(test.images[test.image_index], test.numbers)
+    torch.testing.assert_close(tensors["digit_probabilities"], digit_logits.softmax(1))
+    torch.testing.assert_close(tensors["sum_probabilities"], sum_logits.softmax(1))
+    assert torch.equal(tensors["predicted_digit"].long(), digit_logits.argmax(1))
+    assert torch.equal(tensors["predicted_sum"].long(), sum_logits.argmax(1))
+    assert torch.equal(tensors["image_index"], test.image_index)
+    assert torch.equal(tensors["digit"].long() + tensors["number"].long(), test.sums)
+    expected_loss = functional.cross_entropy(sum_logits, test.sums, reduction="none")
+    torch.testing.assert_close(tensors["sum_loss"], expected_loss)
+
+
+def test_a_certain_mistake_has_a_finite_loss(raw):
+    """The loss comes from logits: from a probability that rounds to 0 it would be infinite."""
+    network, test = Network("shift").eval(), make_splits(raw, 50, 1, 0)["test"]
+    with torch.no_grad():
+        network.trunk.classify.bias[3] = 300.0
+    predictions = predict(network, test)
+    headline = headline_metrics(predictions, score_all_numbers(network, test), 15)
+    assert headline["digit"]["loss"] > 200
+    assert json.dumps(headline, allow_nan=False)
