@@ -1,0 +1,186 @@
+"""Tiny MNIST-format data, and a throw-away copy of this project that runs on it."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from digitsum.data import idx
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGEST_KEYS = {
+    idx.TRAIN_IMAGES: "train_images_sha256",
+    idx.TRAIN_LABELS: "train_labels_sha256",
+    idx.TEST_IMAGES: "test_images_sha256",
+    idx.TEST_LABELS: "test_labels_sha256",
+}
+
+
+def idx_bytes(array):
+    """Write an array as an IDX file of bytes."""
+    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def tiny_images(labels, seed):
+    """Draw images that a network can learn: a bright bar for each digit, at its own place, in noise."""
+    draws = np.random.default_rng(seed)
+    images = draws.integers(0, 60, (len(labels), 28, 28))
+    for image, label in zip(images, labels, strict=True):
+        row, column = 4 + 5 * (label % 5), 4 + 12 * (label // 5)
+        image[row : row + 3, column : column + 9] += 190
+    return images.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class TinyMnist:
+    """A folder that serves as MNIST_MIRROR, and what it holds."""
+
+    folder: Path
+    contents: dict[str, bytes]
+    digests: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def tiny_mnist(tmp_path_factory):
+    """Give 400 training and 100 test images in MNIST's format, as .gz files in a folder."""
+    folder = tmp_path_factory.mktemp("mirror")
+    train_labels, test_labels = np.arange(400) % 10, np.arange(100) % 10
+    arrays = {
+        idx.TRAIN_IMAGES: tiny_images(train_labels, 1),
+        idx.TRAIN_LABELS: train_labels.astype(np.uint8),
+        idx.TEST_IMAGES: tiny_images(test_labels, 2),
+        idx.TEST_LABELS: test_labels.astype(np.uint8),
+    }
+    contents = {name: idx_bytes(array) for name, array in arrays.items()}
+    for name, content in contents.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
+    return TinyMnist(folder, contents, {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
+
+
+@pytest.fixture
+def raw(tiny_mnist, tmp_path):
+    """Give the tiny data set, read."""
+    for name, content in tiny_mnist.contents.items():
+        (tmp_path / name).write_bytes(content)
+    return idx.read_raw(tmp_path, tiny_mnist.digests)
+
+
+class Project:
+    """A copy of this project in a git repository of its own, with parameters for tiny data."""
+
+    def __init__(self, folder, mirror):
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))},
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "MNIST_MIRROR": str(mirror),
+            "DVC_NO_ANALYTICS": "1",
+        }
+
+    def run(self, *command, **options):
+        """Run a command in the project; give its exit code and what it printed, on both streams."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            **options,
+        )
+        return done.returncode, done.stdout
+
+    def succeed(self, *command, **options):
+        """Run a command that must succeed; give what it printed."""
+        code, printed = self.run(*command, **options)
+        assert code == 0, printed
+        return printed
+
+    def stage(self, name, **options):
+        """Run a stage by itself, without DVC."""
+        return self.run("python", "-m", f"stages.{name}", **options)
+
+    def set_param(self, key, value):
+        """Change one parameter in params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        group, leaf = key.split(".")
+        params[group][leaf] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def outputs(self):
+        """Give the bytes of every file that a stage has made, by path."""
+        folders = ("data", "models", "metrics", "plots")
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for folder in folders
+            for path in sorted((self.folder / folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+TINY_PARAMS = {
+    "pair.validation_size": 50,
+    "train.threads": 1,
+    "train.epochs": 3,
+    "train.batch_size": 20,
+    "train.translation": 1,
+    "train.rotation": 3,
+}
+
+
+def copy_project(folder, tiny_mnist):
+    """Copy the files of this project that git knows or would add, but no results; commit them in `folder`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    project = Project(folder, tiny_mnist.folder)
+    for name, digest in tiny_mnist.digests.items():
+        project.set_param(f"fetch.{DIGEST_KEYS[name]}", digest)
+    for key, value in TINY_PARAMS.items():
+        project.set_param(key, value)
+    for command in [
+        ["init", "--quiet"],
+        ["config", "user.name", "test"],
+        ["config", "user.email", "test@example.invalid"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "start"],
+    ]:
+        project.succeed("git", *command)
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_mnist):
+    """Give a project on tiny data in which `dvc repro` has run once, and its results are committed: look, touch not."""
+    project = copy_project(tmp_path_factory.mktemp("finished"), tiny_mnist)
+    project.first_run = project.succeed("dvc", "repro")
+    project.succeed("git", "add", "--all")
+    project.succeed("git", "commit", "--quiet", "--message", "results")
+    return project
+
+
+@pytest.fixture
+def project(finished, tiny_mnist, tmp_path):
+    """Give a copy of the finished project that a test may change."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    return Project(folder, tiny_mnist.folder)
