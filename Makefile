@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 IN_VENV := . $(VENV)/bin/activate &&
-INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
+# --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
+INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro test lint lock
+.PHONY: help repro test lint seeds lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -17,6 +18,9 @@ test: $(VENV)/.tests  ## run the tests
 
 lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) ruff check . && ruff format --check . && mypy
+
+seeds: $(VENV)/.runs  ## train every fusion with five seeds and print the table of the README
+	$(IN_VENV) python -m studies.seeds
 
 lock: $(VENV)/.runs  ## write requirements.lock anew from pyproject.toml, for all platforms and Pythons
 	$(VENV)/bin/pip install --quiet uv
