@@ -4,13 +4,15 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 import torch
+import vl_convert
 import yaml
-from conftest import ROOT, copy_project
+from conftest import ROOT, Project, copy_project
 
 from digitsum.data import idx
 from digitsum.errors import run_stage
@@ -71,14 +73,47 @@ def test_running_everything_again_gives_the_same_bytes(project):
     assert {name for name in before | after if before.get(name) != after.get(name)} == set()
 
 
-def test_another_fusion_reruns_train_and_evaluate_only_and_the_metrics_diff_shows_it(project):
-    printed = project.succeed("dvc", "exp", "run", "-S", "model.fusion=concat", "-S", "train.lr=0.00002")
-    assert stages_run(printed) == ["train", "evaluate"]
-    assert load_model(project.folder / "models/digitsum.safetensors").fusion_name == "concat"
-    assert yaml.safe_load((project.folder / "params.yaml").read_text())["model"]["fusion"] == "concat"
-    difference = project.succeed("dvc", "metrics", "diff")
-    assert "sum.accuracy" in difference
-    assert "per_class" not in difference
+@pytest.fixture(scope="module")
+def experiment(finished, tiny_mnist, tmp_path_factory):
+    """Give a copy of the finished project in which an experiment with another fusion has run."""
+    folder = tmp_path_factory.mktemp("experiment") / "project"
+    shutil.copytree(finished.folder, folder)
+    project = Project(folder, tiny_mnist.folder)
+    project.printed = project.succeed("dvc", "exp", "run", "-S", "model.fusion=concat", "-S", "train.lr=0.00001")
+    return project
+
+
+def test_another_fusion_reruns_train_and_evaluate_only(experiment):
+    assert stages_run(experiment.printed) == ["train", "evaluate"]
+    assert load_model(experiment.folder / "models/digitsum.safetensors").fusion_name == "concat"
+
+
+def test_the_metrics_diff_of_an_experiment_shows_the_headline_and_not_29_classes(experiment):
+    difference = json.loads(experiment.succeed("dvc", "metrics", "diff", "--json"))
+    assert difference["metrics/evaluate.json"]["sum.accuracy"]["diff"] < 0
+    assert "metrics/per_class.json" not in difference
+
+
+def test_plots_diff_draws_both_revisions_with_labels_in_numeric_order(experiment):
+    """The built-in confusion template sorts labels as text: 0, 1, 10, 11, ..."""
+    experiment.succeed("dvc", "plots", "diff", "HEAD", "workspace", "--out", "page")
+    html = (experiment.folder / "page/index.html").read_text()
+    specs = [json.JSONDecoder().raw_decode(html, match.end())[0] for match in re.finditer("var spec = ", html)]
+    assert [spec["title"] for spec in specs] == [
+        "Training (loss in nats) and validation",
+        "Confusion of the digit, test split",
+        "Confusion of the sum, test split",
+    ]
+    for spec in specs:
+        drawing = vl_convert.vegalite_to_svg(spec)
+        assert ">HEAD</text>" in drawing
+        assert ">workspace</text>" in drawing
+    for spec, classes in zip(specs[1:], [10, 19], strict=True):
+        drawing = vl_convert.vegalite_to_svg(spec)
+        axes = re.findall(r'<g class="mark-text role-axis-label".*?</g>', drawing)
+        labels = [[int(text) for text in re.findall(r">(\d+)</text>", axis)] for axis in axes]
+        assert labels
+        assert all(axis == list(range(classes)) for axis in labels)
 
 
 def test_an_experiment_in_a_temporary_copy_runs_the_copys_code(project):

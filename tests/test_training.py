@@ -31,9 +31,7 @@ def settings(**changes):
     """Give the training parameters of params.yaml, made small, with some changed."""
     params = load_params("train", ROOT).train
     small = {"threads": 1, "epochs": 2, "batch_size": 50, "translation": 1.0, "rotation": 3.0}
-    changed = object.__new__(type(params))
-    changed.__dict__.update({**params.__dict__, **small, **changes})
-    return changed
+    return dataclasses.replace(params, **{**small, **changes})
 
 
 def train(splits, fusion="shift", **changes):
