@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from digitsum.artifacts import write_json
-from digitsum.data.pairs import load_split
+from digitsum.data.splits import load_split
 from digitsum.errors import run_stage
 from digitsum.evaluation.figures import draw_confusion, draw_mistakes
 from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from digitsum.data.figures import draw_pairs
 from digitsum.data.idx import expected_digests, read_raw
-from digitsum.data.pairs import make_splits, save_split
+from digitsum.data.pairs import make_splits
+from digitsum.data.splits import save_split
 from digitsum.errors import run_stage
 from digitsum.params import load_params
 

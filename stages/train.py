@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from digitsum.data.pairs import load_split, normalisation
+from digitsum.data.splits import load_split, normalisation
 from digitsum.errors import run_stage
 from digitsum.model.network import Network, save_model
 from digitsum.params import load_params

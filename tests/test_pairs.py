@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from digitsum.data.pairs import draw_numbers, load_split, make_splits, normalisation, save_split
+from digitsum.data.pairs import draw_numbers, make_splits
+from digitsum.data.splits import load_split, normalisation, save_split
 from digitsum.errors import DigitsumError
 from digitsum.tensors import save_tensors
 

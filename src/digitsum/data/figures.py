@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import SubFigure
 from torch import Tensor
 
-from digitsum.data.pairs import Split
+from digitsum.data.splits import Split
 from digitsum.figures import BLUE, GREEN, ORANGE, new_figure, save_png
 
 SHEET_ROWS, SHEET_COLUMNS = 5, 8

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digitsum.data.pairs import Split
+from digitsum.data.splits import Split
 from digitsum.evaluation.metrics import ConfusionTable
 from digitsum.evaluation.predict import Predictions
 from digitsum.figures import new_figure, save_png

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from digitsum.data.pairs import Split
+from digitsum.data.splits import Split
 from digitsum.model.network import Network
 from digitsum.tensors import save_tensors
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from digitsum.data.pairs import Split
+from digitsum.data.splits import Split
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import possible_sums
 from digitsum.model.network import Network
