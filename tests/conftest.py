@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from digitsum.data import idx
 
+torch.set_num_threads(1)  # two threads that wait for each other are slower on tiny batches, on a busy machine 7 times
 ROOT = Path(__file__).resolve().parent.parent
 DIGEST_KEYS = {
     idx.TRAIN_IMAGES: "train_images_sha256",
