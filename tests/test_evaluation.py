@@ -119,7 +119,7 @@ def test_figures_are_drawn_with_and_without_mistakes(raw, tmp_path, shown):
             assert matplotlib.image.imread(tmp_path / f"{name}.png").ndim == 3
 
 
-def test_figures_have_the_same_bytes_every_time_whatever_the_users_matplotlib_settings(raw, tmp_path):
+def test_figures_have_the_same_bytes_every_time_and_name_no_version(raw, tmp_path):
     test = make_splits(raw, 50, 1, 0)["test"]
     for name in ("a", "b"):
         draw_mistakes(tmp_path / name, FOUR, test, 10)

@@ -66,8 +66,10 @@ def test_data_and_weights_stay_out_of_git_and_results_go_in(finished):
     assert finished.succeed("git", "status", "--porcelain") == ""
 
 
-def test_running_everything_again_gives_the_same_bytes(project):
+def test_running_everything_again_gives_the_same_bytes_whatever_the_users_matplotlib_settings(project, tmp_path):
     before = project.outputs()
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nimage.cmap: jet\n")
+    project.environment["MATPLOTLIBRC"] = str(tmp_path / "matplotlibrc")
     project.succeed("dvc", "repro", "--force", "--no-run-cache")
     after = project.outputs()
     assert {name for name in before | after if before.get(name) != after.get(name)} == set()

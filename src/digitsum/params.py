@@ -44,12 +44,8 @@ def number(
         if math.isfinite(limit)
     ]
     return _parameter(
-        lambda value: (
-            type(value) in (int, float)
-            and math.isfinite(value)
-            and at_least <= value <= at_most
-            and above < value < below
-        ),
+        # NaN fails every comparison, and infinity is not below infinity.
+        lambda value: type(value) in (int, float) and at_least <= value <= at_most and above < value < below,
         " ".join(["a number", " and ".join(limits)]).strip(),
     )
 
