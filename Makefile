@@ -14,7 +14,7 @@ repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose i
 	$(IN_VENV) dvc repro
 
 test: $(VENV)/.tests  ## run the tests
-	$(IN_VENV) pytest
+	$(IN_VENV) pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) ruff check . && ruff format --check . && mypy

@@ -1,21 +1,17 @@
 """The pipeline as people run it: through DVC, on tiny data, in a repository of its own."""
 
 import hashlib
-import importlib
 import json
-import os
 import re
 import shutil
 import subprocess
 
 import pytest
-import torch
 import vl_convert
 import yaml
-from conftest import ROOT, Project, copy_project
+from conftest import ROOT, Project
 
 from digitsum.data import idx
-from digitsum.errors import run_stage
 from digitsum.model.network import load_model
 
 STAGES = ("fetch", "pair", "train", "evaluate")
@@ -23,17 +19,6 @@ STAGES = ("fetch", "pair", "train", "evaluate")
 
 def stages_run(printed):
     return [stage for stage in STAGES if f"Running stage '{stage}'" in printed]
-
-
-def assert_one_clear_line(printed, message):
-    """Check that what a stage printed names its error in one line, without a traceback."""
-    assert "Traceback" not in printed, printed
-    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, printed
-    assert message in errors[0]
-
-
-# --- Good runs -----------------------------------------------------------------------------------------------------
 
 
 def test_one_command_runs_the_four_stages_and_makes_every_declared_output(finished):
@@ -130,152 +115,8 @@ def test_an_experiment_in_a_temporary_copy_runs_the_copys_code(project):
 def test_a_missing_raw_file_is_restored(project):
     (project.folder / "data/raw" / idx.TEST_LABELS).unlink()
     before = project.outputs()
-    project.succeed("dvc", "repro")
+    project.reproduce()
     assert project.outputs().keys() - before.keys() == {f"data/raw/{idx.TEST_LABELS}"}
-
-
-# --- Bad input: one clear line, exit code not 0, nothing half-written, and the next good run recovers --------------
-
-
-def spoil_raw(name, change):
-    def spoil(project):
-        path = project.folder / "data/raw" / name
-        # DVC links or copies from its cache: write a new file, so that the cache stays whole.
-        content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(change(content))
-
-    return spoil
-
-
-BAD_STAGE_INPUT = {
-    "truncated raw file": (
-        "pair",
-        spoil_raw(idx.TRAIN_IMAGES, lambda content: content[:1000]),
-        "data/raw: train-images-idx3-ubyte is not the file that params.yaml asks for: 1,000 bytes",
-    ),
-    "forged raw file": (
-        "pair",
-        spoil_raw(idx.TRAIN_LABELS, lambda content: content[:-1] + b"\7"),
-        "data/raw: train-labels-idx1-ubyte is not the file that params.yaml asks for",
-    ),
-    "missing raw file": (
-        "pair",
-        lambda project: (project.folder / "data/raw" / idx.TEST_IMAGES).unlink(),
-        "t10k-images-idx3-ubyte is missing; `dvc repro fetch` brings it",
-    ),
-    "missing training split": (
-        "train",
-        lambda project: (project.folder / "data/paired/train.safetensors").unlink(),
-        "data/paired/train.safetensors is missing; `dvc repro` makes it",
-    ),
-    "missing model": (
-        "evaluate",
-        lambda project: (project.folder / "models/digitsum.safetensors").unlink(),
-        "models/digitsum.safetensors is missing; `dvc repro` makes it",
-    ),
-    "unknown fusion": (
-        "train",
-        lambda project: project.set_param("model.fusion", "glue"),
-        'model.fusion is "glue", expected one of shift, concat, add',
-    ),
-    "epochs: ten": (
-        "train",
-        lambda project: project.set_param("train.epochs", "ten"),
-        'params.yaml: train.epochs is "ten", expected a whole number of at least 1',
-    ),
-    "pairs_per_image: 0": (
-        "pair",
-        lambda project: project.set_param("pair.pairs_per_image", 0),
-        "params.yaml: pair.pairs_per_image is 0, expected a whole number of at least 1",
-    ),
-    "a loss that becomes NaN": (
-        "train",
-        lambda project: project.set_param("train.lr", 1e30),
-        "training diverged",
-    ),
-    "a folder that is a file": (
-        "evaluate",
-        lambda project: (shutil.rmtree(project.folder / "metrics"), (project.folder / "metrics").write_text("")),
-        "(metrics)",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", BAD_STAGE_INPUT)
-def test_bad_input_ends_a_stage_in_one_clear_line_and_the_next_good_run_recovers(project, fault, monkeypatch):
-    stage, spoil, message = BAD_STAGE_INPUT[fault]
-    before = project.outputs()
-    spoil(project)
-    monkeypatch.chdir(project.folder)
-    with pytest.raises(SystemExit) as exit_:  # exit code 1, and the text on standard error
-        run_stage(importlib.import_module(f"stages.{stage}").main)
-    assert_one_clear_line(exit_.value.code, message)
-    assert not list(project.folder.rglob("*.tmp"))
-    project.succeed("git", "checkout", "--quiet", "--force", ".")
-    if not (project.folder / "metrics").is_dir():
-        (project.folder / "metrics").unlink()
-        project.succeed("git", "checkout", "--quiet", ".")
-    project.succeed("dvc", "repro")
-    assert project.outputs() == before
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_a_device_that_is_not_there_fails_through_dvc_in_one_line(project):
-    code, printed = project.run("dvc", "exp", "run", "-S", "train.device=cuda", "-S", "train.epochs=1")
-    assert code != 0
-    assert_one_clear_line(printed, "params.yaml: train.device is cuda, but this machine has none")
-    assert "failed to reproduce 'train'" in printed
-
-
-def test_a_fetch_without_any_source_fails_through_dvc_and_the_next_run_recovers(tmp_path, tiny_mnist):
-    folder = tmp_path / "project"
-    folder.mkdir()
-    project = copy_project(folder, tiny_mnist)
-    good_mirror, no_mirror = project.environment["MNIST_MIRROR"], tmp_path / "empty"
-    # A proxy that nobody answers at keeps the real sources out of reach.
-    dead = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "HTTP", "HTTPS", "npm_config")}
-    project.environment |= {"MNIST_MIRROR": str(no_mirror), "npm_config_fetch_retries": "0", **dead}
-    code, printed = project.run("dvc", "repro", "fetch")
-    assert code != 0
-    assert_one_clear_line(printed, "no source gave MNIST.")
-    assert printed.count("\n  - ") == 4
-    assert not (folder / "dvc.lock").exists()
-    assert not list((folder / "data").rglob("*ubyte*"))
-    project.environment["MNIST_MIRROR"] = good_mirror
-    project.succeed("dvc", "repro", "fetch")
-    assert {path.name for path in (folder / "data/raw").iterdir()} == set(idx.FILES)
-
-
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, to make even root respect permissions")
-def test_a_read_only_folder_is_named(project):
-    (project.folder / "plots").chmod(0o555)
-    rights = "-dac_override,-dac_read_search,-fowner"
-    confined = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if os.getuid() == 0 else ()
-    code, printed = project.run(*confined, "python", "-m", "stages.pair")
-    assert code == 1
-    assert_one_clear_line(printed, "Permission denied (plots/pairs.png)")
-    (project.folder / "plots").chmod(0o755)
-    project.succeed("dvc", "repro")
-    assert project.succeed("git", "status", "--porcelain") == ""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files, which Windows has not")
-def test_a_disk_that_fills_up_leaves_nothing_half_written(project):
-    """A limit on file size stands for the full disk: the write stops in the middle in the same way."""
-    import resource
-
-    (project.folder / "data/paired/train.safetensors").unlink()
-    limit = 100_000
-    code, printed = project.stage(
-        "pair", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    )
-    assert code == 1
-    assert_one_clear_line(printed, "File too large (data/paired/train.safetensors)")
-    assert not (project.folder / "data/paired/train.safetensors").exists()
-    assert not list(project.folder.rglob("*.tmp"))
-    project.succeed("dvc", "repro")
-    assert project.succeed("git", "status", "--porcelain") == ""
 
 
 # --- The committed results of this very project --------------------------------------------------------------------
