@@ -1,10 +1,15 @@
 """What all figures share: colours, and PNG files whose bytes depend on their content only."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from digitsum.artifacts import write_bytes
 
@@ -18,6 +23,22 @@ matplotlib.rcdefaults()
 def new_figure(width: float, height: float) -> Figure:
     """Give an empty figure of `width` x `height` inches that makes room for its labels."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_sheet(axis: Axes, images: Sequence[NDArray[Any]], captions: Sequence[str], rows: int, columns: int) -> None:
+    """Draw uint8 images [28, 28] in rows on one axis, each under its caption, which may have several lines.
+
+    One axis and one picture: to lay out an axis for every image takes matplotlib seconds.
+    """
+    width, height = 36, 32 + 5 * max((caption.count("\n") + 1 for caption in captions), default=1)
+    sheet = np.zeros((rows * height, columns * width), dtype=np.uint8)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(place, columns)
+        bottom, left = (row + 1) * height, column * width + 4
+        sheet[bottom - 28 : bottom, left : left + 28] = image
+        axis.text(left + 13.5, bottom - 29, caption, ha="center", va="bottom", fontsize=11)
+    axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
+    axis.axis("off")
 
 
 def save_png(path: Path, figure: Figure) -> None:

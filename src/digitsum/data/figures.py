@@ -9,28 +9,26 @@ from matplotlib.figure import SubFigure
 from torch import Tensor
 
 from digitsum.data.splits import Split
-from digitsum.figures import BLUE, GREEN, ORANGE, new_figure, save_png
+from digitsum.figures import BLUE, GREEN, ORANGE, draw_sheet, new_figure, save_png
 
 SHEET_ROWS, SHEET_COLUMNS = 5, 8
 
 
 def draw_pairs(path: Path, splits: dict[str, Split]) -> None:
     """Draw the first pairs of the training split, and the distributions of all splits, as a PNG."""
-    figure = new_figure(15, 7)
+    figure = new_figure(15, 6)
     places = figure.add_gridspec(1, 2, width_ratios=[3, 2])
-    _draw_sheet(figure.add_subfigure(places[0]), splits["train"])
+    _draw_samples(figure.add_subfigure(places[0]), splits["train"])
     _draw_distributions(figure.add_subfigure(places[1]), splits)
     save_png(path, figure)
 
 
-def _draw_sheet(sheet: SubFigure, split: Split) -> None:
-    sheet.suptitle("image + number = sum: the first pairs of the training split")
-    axes = sheet.subplots(SHEET_ROWS, SHEET_COLUMNS)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, (image, number, total) in zip(axes.flat, split.pairs.tolist(), strict=False):
-        axis.imshow(split.images[image].numpy(), cmap="gray_r", vmin=0, vmax=255)
-        axis.set_title(f"{int(split.digits[image])} + {number} = {total}", fontsize=11)
+def _draw_samples(part: SubFigure, split: Split) -> None:
+    part.suptitle("image + number = sum: the first pairs of the training split")
+    pairs = split.pairs[: SHEET_ROWS * SHEET_COLUMNS].tolist()
+    images = [split.images[image].numpy() for image, _, _ in pairs]
+    captions = [f"{int(split.digits[image])} + {number} = {total}" for image, number, total in pairs]
+    draw_sheet(part.subplots(), images, captions, SHEET_ROWS, SHEET_COLUMNS)
 
 
 def _draw_distributions(part: SubFigure, splits: dict[str, Split]) -> None:

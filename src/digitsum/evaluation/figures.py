@@ -8,7 +8,7 @@ import numpy as np
 from digitsum.data.splits import Split
 from digitsum.evaluation.metrics import ConfusionTable
 from digitsum.evaluation.predict import Predictions
-from digitsum.figures import new_figure, save_png
+from digitsum.figures import draw_sheet, new_figure, save_png
 
 MISTAKES_A_ROW = 8
 
@@ -58,21 +58,18 @@ def draw_mistakes(path: Path, predictions: Predictions, split: Split, shown: int
         worst.setdefault(int(predictions.image_index[pair]), pair)
 
     rows = max(1, math.ceil(len(worst) / MISTAKES_A_ROW))
-    figure = new_figure(14, 1 + 2.2 * rows)
+    figure = new_figure(14, 0.8 + 2.05 * rows)
     wrong_images = len(predictions.image_index[wrong_digit | wrong_sum].unique())
     figure.suptitle(
         f"The most confident mistakes: {len(worst)} of {wrong_images} images with one\n"
         "above: image + number = sum; below: the digit and the sum answered, and how sure"
     )
-    axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, (image, pair) in zip(axes.flat, worst.items(), strict=False):
-        axis.imshow(split.images[image].numpy(), cmap="gray_r", vmin=0, vmax=255)
+    captions = []
+    for pair in worst.values():
         digit, number, total = (int(part[pair]) for part in (predictions.digits, predictions.numbers, predictions.sums))
-        axis.set_title(
+        captions.append(
             f"{digit} + {number} = {total}\nsaid {int(digit_said[pair])}, sum {int(sum_said[pair])}: "
-            f"{float(sure[pair]):.0%}",
-            fontsize=11,
+            f"{float(sure[pair]):.0%}"
         )
+    draw_sheet(figure.subplots(), [split.images[image].numpy() for image in worst], captions, rows, MISTAKES_A_ROW)
     save_png(path, figure)
