@@ -6,12 +6,10 @@ import torch
 
 from digitsum.artifacts import write_json
 from digitsum.data.splits import load_split
-from digitsum.errors import run_stage
-from digitsum.evaluation.figures import draw_confusion, draw_mistakes
-from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion
 from digitsum.evaluation.predict import predict, save_predictions, score_all_numbers
 from digitsum.model.network import load_model
 from digitsum.params import load_params
+from digitsum.stage import run_stage
 
 
 def main() -> None:
@@ -20,6 +18,9 @@ def main() -> None:
     torch.set_num_threads(1)  # on any machine the same order of additions, so the same bits; it takes seconds
     network = load_model("models/digitsum.safetensors")
     test = load_split(Path("data/paired/test.safetensors"))
+    # scikit-learn and matplotlib take seconds to import: not before the input has proved good.
+    from digitsum.evaluation.figures import draw_confusion, draw_mistakes
+    from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion
 
     predictions = predict(network, test)
     save_predictions(Path("data/predictions/test.safetensors"), predictions)
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("evaluate", main)

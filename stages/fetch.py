@@ -4,8 +4,8 @@ from pathlib import Path
 
 from digitsum.data.idx import expected_digests
 from digitsum.data.sources import fetch_mnist
-from digitsum.errors import run_stage
 from digitsum.params import load_params
+from digitsum.stage import run_stage
 
 
 def main() -> None:
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("fetch", main)

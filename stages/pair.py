@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from digitsum.data.figures import draw_pairs
 from digitsum.data.idx import expected_digests, read_raw
-from digitsum.data.pairs import make_splits
 from digitsum.data.splits import save_split
-from digitsum.errors import run_stage
 from digitsum.params import load_params
+from digitsum.stage import run_stage
 
 
 def main() -> None:
     """Read data/raw; make the splits; write data/paired and plots/pairs.png."""
     params = load_params("pair")
     raw = read_raw(Path("data/raw"), expected_digests(params.fetch))
+    # scikit-learn and matplotlib take seconds to import: not before the input has proved good.
+    from digitsum.data.figures import draw_pairs
+    from digitsum.data.pairs import make_splits
+
     splits = make_splits(raw, params.pair.validation_size, params.pair.pairs_per_image, params.pair.seed)
     for name, split in splits.items():
         save_split(Path(f"data/paired/{name}.safetensors"), split)
@@ -22,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("pair", main)

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from digitsum.data.splits import load_split, normalisation
-from digitsum.errors import run_stage
 from digitsum.model.network import Network, save_model
 from digitsum.params import load_params
+from digitsum.stage import run_stage
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_history
 from digitsum.training.loop import fit
@@ -39,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage("train", main)

@@ -1,0 +1,84 @@
+"""Run a stage: it uses what it declares, its inputs stay as they were, and a foreseen failure ends in one line.
+
+DVC hashes the dependencies of a stage only when its command has ended (treeverse/dvc#11058). What was edited in
+between would stand in dvc.lock as what made the outputs. So a stage remembers its inputs before it imports or reads
+the first of them, and compares at its end.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from digitsum.errors import DigitsumError
+from digitsum.params import declared_dependencies, declared_values
+
+ROOT = Path(__file__).resolve().parents[2]  # of this copy of the project
+_at_start: dict[str, Any] = {}
+
+
+def remember_inputs(stage: str) -> None:
+    """Remember what `stage` declares in ./dvc.yaml as it is now: to be called before its code is imported."""
+    with contextlib.suppress(DigitsumError):  # a bad dvc.yaml or params.yaml: run_stage will say so
+        _at_start.update(_inputs(stage))
+
+
+def run_stage(stage: str, main: Callable[[], None]) -> None:
+    """Run a stage's main; a foreseen failure prints one line and exits with 1, a bug keeps its traceback."""
+    try:
+        _refuse_undeclared_imports(stage)
+        main()
+        _refuse_undeclared_imports(stage)  # some imports wait inside functions
+        _refuse_changed_inputs(stage)
+    except DigitsumError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or error
+        sys.exit(f"error: {reason}{where}. Nothing half-written was kept: mend this and run `dvc repro` again.")
+    except MemoryError:
+        sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted. `dvc repro` runs this stage again.")
+
+
+def _refuse_undeclared_imports(stage: str) -> None:
+    declared = declared_dependencies(stage)
+    for module in list(sys.modules.values()):
+        file = str(getattr(module, "__file__", None))
+        if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(sys.prefix):
+            name = Path(os.path.relpath(file)).as_posix()
+            if name not in declared:
+                raise DigitsumError(
+                    f"dvc.yaml: stage {stage} imports {name} without declaring it, so DVC would not rerun it when "
+                    f'that file changes; add "- {name}" under stages.{stage}.deps'
+                )
+
+
+def _refuse_changed_inputs(stage: str) -> None:
+    now = _inputs(stage)
+    for name, then in _at_start.items():
+        if now.get(name) != then:
+            raise DigitsumError(
+                f"{name} changed while stage {stage} ran, and DVC would record the new state as what made the "
+                "outputs; run `dvc repro` again (`dvc exp run --temp` runs in a copy: there you may edit meanwhile)"
+            )
+
+
+def _inputs(stage: str) -> dict[str, Any]:
+    """Give a fingerprint of each dependency that `stage` declares, and the values of its parameters."""
+    files = {name: _fingerprint(Path(name)) for name in declared_dependencies(stage)}
+    return files | {f"params.yaml: {key}": value for key, value in declared_values(stage).items()}
+
+
+def _fingerprint(path: Path) -> Any:
+    if path.is_dir():
+        return {file.name: _fingerprint(file) for file in path.iterdir()}
+    if not path.exists():
+        return "missing"
+    if path.suffix == ".py":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.stat().st_size, path.stat().st_mtime_ns  # data is large: not read twice more
