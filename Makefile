@@ -5,7 +5,7 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro test lint seeds lock
+.PHONY: help repro test lint check plots seeds lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -14,10 +14,16 @@ repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose i
 	$(IN_VENV) dvc repro
 
 test: $(VENV)/.tests  ## run the tests
-	$(IN_VENV) pytest --numprocesses 2 --dist loadfile
+	$(IN_VENV) pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) ruff check . && ruff format --check . && mypy
+
+check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parameters; needs no data
+	$(IN_VENV) python -m digitsum.contract
+
+plots: $(VENV)/.runs  ## draw DVC's plots as one page that needs no network: make plots BASE=main
+	$(IN_VENV) python -m digitsum.plots_page $(BASE)
 
 seeds: $(VENV)/.runs  ## train every fusion with five seeds and print the table of the README
 	$(IN_VENV) python -m studies.seeds
