@@ -10,8 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import dvc.stage.run
 import numpy as np
 import pytest
+import stage_server
 import torch
 import yaml
 from dvc.repo import Repo
@@ -26,6 +28,14 @@ DIGEST_KEYS = {
     idx.TEST_IMAGES: "test_images_sha256",
     idx.TEST_LABELS: "test_labels_sha256",
 }
+
+
+STAGES = ["fetch", "pair", "train", "evaluate"]
+
+
+def stages_run(printed):
+    """Give the stages whose commands DVC ran, by what it printed."""
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in printed]
 
 
 def idx_bytes(array):
@@ -77,6 +87,24 @@ def raw(tiny_mnist, tmp_path):
     return idx.read_raw(tmp_path, tiny_mnist.digests)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_python(tmp_path_factory):
+    """Put a `python` first on the PATH that runs stages in forks of a server: see stage_server.py."""
+    folder = tmp_path_factory.mktemp("bin")
+    address = str(folder / "socket")
+    client = folder / "python"
+    client.write_text(stage_server.CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    with (
+        subprocess.Popen([sys.executable, stage_server.__file__, address], stdout=subprocess.PIPE, text=True) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        assert server.stdout.readline() == "ready\n"
+        patch.setenv("PATH", os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]))
+        yield
+        server.terminate()
+
+
 class Project:
     """A copy of this project in a git repository of its own, with parameters for tiny data."""
 
@@ -84,7 +112,6 @@ class Project:
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))},
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "MNIST_MIRROR": str(mirror),
             "DVC_NO_ANALYTICS": "1",
         }
@@ -109,18 +136,26 @@ class Project:
         assert code == 0, printed
         return printed
 
-    def reproduce(self):
-        """Do what `dvc repro` does, in this process, which saves DVC's start; give the names of the stages that ran."""
+    def reproduce(self, **options):
+        """Do what `dvc repro` does, in this process, which saves DVC's start; give the stages whose commands ran."""
+        commands_run = []
+        run = dvc.stage.run.cmd_run
+
+        def record(stage, *arguments, **keywords):
+            commands_run.append(stage.name)
+            run(stage, *arguments, **keywords)
+
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("PATH", "MNIST_MIRROR"):
-                patch.setenv(name, self.environment[name])
+            patch.setattr(dvc.stage.run, "cmd_run", record)
+            patch.setenv("MNIST_MIRROR", self.environment["MNIST_MIRROR"])
             patch.chdir(self.folder)
             with Repo(self.folder) as repo:
-                return [stage.name for stage in repo.reproduce()]
+                repo.reproduce(**options)
+        return commands_run
 
-    def stage(self, name, **options):
-        """Run a stage by itself, without DVC."""
-        return self.run("python", "-m", f"stages.{name}", **options)
+    def stage(self, name):
+        """Run a stage by itself, without DVC; give its exit code and what it printed."""
+        return self.run("python", "-m", f"stages.{name}")
 
     def set_param(self, key, value):
         """Change one parameter in params.yaml."""
@@ -170,7 +205,7 @@ def copy_project(folder, tiny_mnist):
     for key, value in TINY_PARAMS.items():
         project.set_param(key, value)
     for command in [
-        ["init", "--quiet"],
+        ["init", "--quiet", "--initial-branch", "main"],
         ["config", "user.name", "test"],
         ["config", "user.email", "test@example.invalid"],
         ["add", "--all"],
@@ -182,9 +217,9 @@ def copy_project(folder, tiny_mnist):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_mnist):
-    """Give a project on tiny data in which `dvc repro` has run once, and its results are committed: look, touch not."""
+    """Give a project on tiny data in which all stages have run once, and their results are committed; touch not."""
     project = copy_project(tmp_path_factory.mktemp("finished"), tiny_mnist)
-    project.first_run = project.succeed("dvc", "repro")
+    assert project.reproduce() == ["fetch", "pair", "train", "evaluate"]
     project.succeed("git", "add", "--all")
     project.succeed("git", "commit", "--quiet", "--message", "results")
     return project

@@ -1,15 +1,14 @@
 """Bad input ends in one clear line, exit code not 0, nothing half-written, and the next good run recovers."""
 
-import importlib
 import os
 import shutil
+import sys
 
 import pytest
 import torch
 from conftest import copy_project
 
 from digitsum.data import idx
-from digitsum.errors import run_stage
 
 
 def assert_one_clear_line(printed, message):
@@ -86,14 +85,13 @@ BAD_STAGE_INPUT = {
 
 
 @pytest.mark.parametrize("fault", BAD_STAGE_INPUT)
-def test_bad_input_ends_a_stage_in_one_clear_line_and_the_next_good_run_recovers(project, fault, monkeypatch):
+def test_bad_input_ends_a_stage_in_one_clear_line_and_the_next_good_run_recovers(project, fault):
     stage, spoil, message = BAD_STAGE_INPUT[fault]
     before = project.outputs()
     spoil(project)
-    monkeypatch.chdir(project.folder)
-    with pytest.raises(SystemExit) as exit_:  # exit code 1, and the text on standard error
-        run_stage(importlib.import_module(f"stages.{stage}").main)
-    assert_one_clear_line(exit_.value.code, message)
+    code, printed = project.stage(stage)
+    assert code == 1
+    assert_one_clear_line(printed, message)
     assert not list(project.folder.rglob("*.tmp"))
     project.succeed("git", "checkout", "--quiet", "--force", ".")
     if not (project.folder / "metrics").is_dir():
@@ -135,7 +133,7 @@ def test_a_read_only_folder_is_named(project):
     (project.folder / "plots").chmod(0o555)
     rights = "-dac_override,-dac_read_search,-fowner"
     confined = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if os.getuid() == 0 else ()
-    code, printed = project.run(*confined, "python", "-m", "stages.pair")
+    code, printed = project.run(*confined, sys.executable, "-m", "stages.pair")
     assert code == 1
     assert_one_clear_line(printed, "Permission denied (plots/pairs.png)")
     (project.folder / "plots").chmod(0o755)
@@ -150,8 +148,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(project):
 
     (project.folder / "data/paired/train.safetensors").unlink()
     limit = 100_000
-    code, printed = project.stage(
-        "pair", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    code, printed = project.run(
+        *(sys.executable, "-m", "stages.pair"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
     )
     assert code == 1
     assert_one_clear_line(printed, "File too large (data/paired/train.safetensors)")
