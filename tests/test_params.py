@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 
 from digitsum.errors import DigitsumError
+from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.params import GROUPS, load_params
 
@@ -102,6 +103,11 @@ def test_parameters_are_frozen(folder):
 def test_run_outside_a_project_says_so(tmp_path):
     with pytest.raises(DigitsumError, match=r"dvc.yaml is not in this folder; run from the project's root"):
         load_params("train", tmp_path)
+
+
+def test_the_comment_of_the_fusion_names_every_fusion():
+    comment = re.search("fusion: .*", (ROOT / "params.yaml").read_text())[0]
+    assert [name for name in FUSIONS if not re.search(rf"\b{name}\b", comment)] == []
 
 
 def test_params_yaml_holds_every_parameter_once_with_a_comment():

@@ -1,0 +1,120 @@
+"""A remote: what one clone has computed, another gets without running anything; what is lost comes back."""
+
+import re
+import shutil
+
+import pytest
+from conftest import Project
+
+from digitsum import contract
+
+
+@pytest.fixture
+def shared(project, tmp_path):
+    """Give a project that has pushed everything to a remote, a folder here."""
+    project.succeed("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "Add a remote")
+    project.succeed("dvc", "push", "--run-cache")
+    return project
+
+
+@pytest.fixture
+def clone(shared, tmp_path, tiny_mnist):
+    """Give a fresh clone: no data, no model, no cache."""
+    shared.succeed("git", "clone", "--quiet", "--bare", str(shared.folder), str(tmp_path / "hub"))
+    shared.succeed("git", "remote", "add", "origin", str(tmp_path / "hub"))
+    shared.succeed("git", "clone", "--quiet", str(tmp_path / "hub"), str(tmp_path / "clone"))
+    return Project(tmp_path / "clone", tiny_mnist.folder)
+
+
+def test_a_second_clone_gets_data_model_and_metrics_without_running_a_stage(shared, clone):
+    clone.succeed("dvc", "pull", "--run-cache")
+    assert clone.outputs() == shared.outputs()
+    assert clone.reproduce() == []
+
+
+def test_a_second_clone_gets_an_experiment_that_was_pushed(shared, clone):
+    """The run cache alone does not bring it: DVC 3.67 pushes no metrics and plots that git keeps."""
+    name = re.search("experiment '(.*)'", shared.succeed("dvc", "exp", "run", "-S", "train.lr=0.005"))[1]
+    shared.succeed("dvc", "exp", "push", "origin", name)
+    clone.succeed("dvc", "pull")
+    clone.succeed("dvc", "exp", "pull", "origin", name)
+    clone.succeed("dvc", "exp", "apply", name)
+    assert clone.outputs() == shared.outputs()
+    assert clone.reproduce() == []
+
+
+def test_lost_cache_and_outputs_come_back_from_the_remote(shared):
+    before = shared.outputs()
+    for lost in (".dvc/cache", "data", "models", "plots"):
+        shutil.rmtree(shared.folder / lost)
+    shared.succeed("git", "checkout", "--quiet", ".")
+    shared.succeed("dvc", "pull")
+    assert shared.outputs() == before
+    assert shared.reproduce() == []
+
+
+def test_a_missing_remote_is_a_clear_error(clone):
+    clone.succeed("dvc", "remote", "remove", "storage")
+    code, printed = clone.run("dvc", "pull")
+    assert code != 0
+    assert "No remote provided and no default remote set" in printed
+    assert "Traceback" not in printed
+
+
+# --- The gate: is dvc.lock that of the code and the parameters? No data is needed to say so. --------------------------
+
+
+def test_the_gate_passes_a_fresh_clone_without_data(clone):
+    printed = clone.succeed("python", "-m", "digitsum.contract")
+    assert printed == "".join(f"{stage}: as dvc.lock records it\n" for stage in ("fetch", "pair", "train", "evaluate"))
+    assert not (clone.folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stale"),
+    [
+        ("params.yaml", "lr: 0.01", "lr: 0.02", {"train": ["params.yaml: train.lr modified"]}),
+        ("stages/pair.py", "import", "import  ", {"pair": ["stages/pair.py modified"]}),
+        ("metrics/evaluate.json", "accuracy", "accuracies", {"evaluate": ["metrics/evaluate.json modified"]}),
+        ("dvc.yaml", "cmd: python -m stages.pair", "cmd: python -O -m stages.pair", {"pair": ["changed command"]}),
+    ],
+)
+def test_the_gate_names_the_stage_that_is_stale_and_why(clone, file, old, new, stale):
+    path = clone.folder / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert contract.stale_stages(clone.folder) == stale
+    code, printed = clone.run("python", "-m", "digitsum.contract")
+    assert code == 1
+    assert f"{next(iter(stale))}: \n    stale: {stale[next(iter(stale))][0]}" in printed
+    assert "run `make repro` and commit" in printed
+
+
+def test_the_gate_finds_a_lock_file_that_was_merged_by_hand(clone):
+    """Each stage agrees with the code, but train read other data than pair wrote."""
+    lock = clone.folder / "dvc.lock"
+    before, train, after = lock.read_text().partition("  train:")
+    digest = after.split("data/paired/train.safetensors")[1].split("md5: ")[1][:32]
+    lock.write_text(before + train + after.replace(digest, digest[::-1]))
+    assert contract.stale_stages(clone.folder) == {
+        "train": ["data/paired/train.safetensors is recorded with two different digests"]
+    }
+
+
+def test_a_conflict_in_the_lock_file_is_settled_as_contributing_says(project):
+    for branch, rate in [("one", 0.005), ("two", 0.02)]:
+        project.succeed("git", "checkout", "--quiet", "-b", branch, "main")
+        project.succeed("dvc", "checkout", "--quiet")
+        project.set_param("train.lr", rate)
+        project.reproduce()
+        project.succeed("git", "commit", "--all", "--quiet", "--message", branch)
+    code, printed = project.run("git", "merge", "one")
+    assert code != 0
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in printed
+    for command in ("git checkout --theirs params.yaml", "git checkout --ours dvc.lock metrics plots"):
+        project.succeed(*command.split())
+    assert project.reproduce() == []  # the run cache has what branch one computed
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
+    assert contract.stale_stages(project.folder) == {}
+    assert project.succeed("git", "diff", "one", "--", "params.yaml", "dvc.lock", "metrics", "plots") == ""
