@@ -42,6 +42,22 @@ def test_the_metrics_diff_of_an_experiment_shows_the_headline_and_not_29_classes
     assert "metrics/per_class.json" not in difference
 
 
+def test_the_params_diff_of_an_experiment_shows_what_was_set(experiment):
+    difference = json.loads(experiment.succeed("dvc", "params", "diff", "--json"))
+    assert difference == {
+        "params.yaml": {
+            "model.fusion": {"old": "shift", "new": "concat"},
+            "train.lr": {"old": 0.01, "new": 1e-05, "diff": -0.00999},
+        }
+    }
+
+
+def test_equal_runs_show_no_difference(project):
+    project.succeed("dvc", "repro", "--force", "--no-run-cache", "evaluate")
+    for kind in ("metrics", "params"):
+        assert project.succeed("dvc", kind, "diff") == ""
+
+
 def test_plots_diff_draws_both_revisions_with_labels_in_numeric_order(experiment):
     """The built-in confusion template sorts labels as text: 0, 1, 10, 11, ..."""
     experiment.succeed("dvc", "plots", "diff", "HEAD", "workspace", "--out", "dvc_plots")
