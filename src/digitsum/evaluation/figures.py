@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from digitsum.data.splits import Split
 from digitsum.evaluation.metrics import ConfusionTable
 from digitsum.evaluation.predict import Predictions
-from digitsum.figures import draw_sheet, new_figure, save_png
+from digitsum.figures import draw_sheet, new_axis, save_png
 
 MISTAKES_A_ROW = 8
 
@@ -22,8 +23,8 @@ def draw_confusion(path: Path, table: ConfusionTable) -> None:
     right, total = int(np.trace(counts)), int(counts.sum())
     mistakes = counts * (1 - np.eye(classes, dtype=int))
 
-    figure = new_figure(3.5 + 0.42 * classes, 2.5 + 0.42 * classes)
-    axis = figure.subplots()
+    figure = Figure(figsize=(1.7 + 0.45 * classes, 1.1 + 0.45 * classes))
+    axis = new_axis(figure, left=0.7, right=1, bottom=0.6, top=0.5)
     axis.imshow(np.ma.masked_where(mistakes == 0, mistakes), cmap="Oranges", vmin=0, vmax=2 * max(1, mistakes.max()))
     axis.imshow(np.ma.masked_where(~np.eye(classes, dtype=bool), counts), cmap="Blues", vmin=0, vmax=2 * counts.max())
     for actual, predicted in zip(*np.nonzero(counts), strict=True):
@@ -58,9 +59,10 @@ def draw_mistakes(path: Path, predictions: Predictions, split: Split, shown: int
         worst.setdefault(int(predictions.image_index[pair]), pair)
 
     rows = max(1, math.ceil(len(worst) / MISTAKES_A_ROW))
-    figure = new_figure(14, 0.8 + 2.05 * rows)
+    figure = Figure(figsize=(14, 0.7 + 2.05 * rows))
     wrong_images = len(predictions.image_index[wrong_digit | wrong_sum].unique())
-    figure.suptitle(
+    axis = new_axis(figure, left=0.1, right=0.1, bottom=0.1, top=0.6)
+    axis.set_title(
         f"The most confident mistakes: {len(worst)} of {wrong_images} images with one\n"
         "above: image + number = sum; below: the digit and the sum answered, and how sure"
     )
@@ -71,5 +73,5 @@ def draw_mistakes(path: Path, predictions: Predictions, split: Split, shown: int
             f"{digit} + {number} = {total}\nsaid {int(digit_said[pair])}, sum {int(sum_said[pair])}: "
             f"{float(sure[pair]):.0%}"
         )
-    draw_sheet(figure.subplots(), [split.images[image].numpy() for image in worst], captions, rows, MISTAKES_A_ROW)
+    draw_sheet(axis, [split.images[image].numpy() for image in worst], captions, rows, MISTAKES_A_ROW)
     save_png(path, figure)
