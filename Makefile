@@ -5,16 +5,19 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro test lint check plots seeds lock
+.PHONY: help repro test test-slow lint check plots seeds lock
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
 	$(IN_VENV) dvc repro
 
 test: $(VENV)/.tests  ## run the tests
-	$(IN_VENV) pytest --numprocesses 2 --dist worksteal
+	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.tests  ## run the slower tests: sweeps, a browser, several clones
+	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m slow
 
 lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) ruff check . && ruff format --check . && mypy

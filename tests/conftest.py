@@ -179,7 +179,7 @@ class Project:
 TINY_PARAMS = {
     "pair.validation_size": 50,
     "train.threads": 1,
-    "train.epochs": 3,
+    "train.epochs": 2,
     "train.batch_size": 20,
     "train.translation": 1,
     "train.rotation": 3,

@@ -7,6 +7,7 @@ project's own code is not in the server: each run imports that of its folder.
     python stage_server.py SOCKET
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -15,15 +16,9 @@ import sys
 import traceback
 from pathlib import Path
 
-import matplotlib.backends.backend_agg
-import matplotlib.figure
-import matplotlib.style  # noqa: F401
-import safetensors.torch  # noqa: F401
-import sklearn.metrics
-import sklearn.model_selection  # noqa: F401
-import torch._dynamo  # noqa: F401  # which the first optimizer would import
-import tqdm  # noqa: F401
-import yaml  # noqa: F401
+# What stages import from elsewhere; the first optimizer imports torch._dynamo, the first figure a backend.
+LIBRARIES = ["torch._dynamo", "safetensors.torch", "yaml", "tqdm", "sklearn.metrics", "sklearn.model_selection"]
+LIBRARIES += ["matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg"]
 
 # Standard library only, and no site packages, so that it starts in a moment. {python}: the real one.
 CLIENT = """#!{python} -SE
@@ -67,7 +62,9 @@ def serve(address):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    print("ready", flush=True)
+    print("ready", flush=True)  # who calls before the imports are done will wait
+    for module in LIBRARIES:
+        importlib.import_module(module)
     while True:
         client, _ = listener.accept()
         _, streams, _, _ = socket.recv_fds(client, 1, 3)

@@ -130,13 +130,14 @@ def test_a_fetch_without_any_source_fails_through_dvc_and_the_next_run_recovers(
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, to make even root respect permissions")
 def test_a_read_only_folder_is_named(project):
-    (project.folder / "plots").chmod(0o555)
+    shutil.rmtree(project.folder / "data/raw")
+    (project.folder / "data").chmod(0o555)
     rights = "-dac_override,-dac_read_search,-fowner"
     confined = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if os.getuid() == 0 else ()
-    code, printed = project.run(*confined, sys.executable, "-m", "stages.pair")
+    code, printed = project.run(*confined, sys.executable, "-m", "stages.fetch")
     assert code == 1
-    assert_one_clear_line(printed, "Permission denied (plots/pairs.png)")
-    (project.folder / "plots").chmod(0o755)
+    assert_one_clear_line(printed, "Permission denied (data/raw)")
+    (project.folder / "data").chmod(0o755)
     project.reproduce()
     assert project.succeed("git", "status", "--porcelain") == ""
 
@@ -146,15 +147,15 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(project):
     """A limit on file size stands for the full disk: the write stops in the middle in the same way."""
     import resource
 
-    (project.folder / "data/paired/train.safetensors").unlink()
+    shutil.rmtree(project.folder / "data/raw")
     limit = 100_000
     code, printed = project.run(
-        *(sys.executable, "-m", "stages.pair"),
+        *(sys.executable, "-m", "stages.fetch"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
     )
     assert code == 1
-    assert_one_clear_line(printed, "File too large (data/paired/train.safetensors)")
-    assert not (project.folder / "data/paired/train.safetensors").exists()
+    assert_one_clear_line(printed, "File too large (data/raw/train-images-idx3-ubyte)")
+    assert not list(project.folder.glob("data/raw/*"))
     assert not list(project.folder.rglob("*.tmp"))
     project.reproduce()
     assert project.succeed("git", "status", "--porcelain") == ""

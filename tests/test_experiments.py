@@ -18,7 +18,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 UNDO = "git checkout . && dvc checkout"
 SHOW = "dvc exp show --drop '.*' --keep 'Experiment|model.fusion|train.(seed|epochs|lr)|(digit|sum|joint).accuracy'"
 SWEEP = "dvc exp run --queue -S 'model.fusion=choice(concat,add)' && dvc exp run --run-all --jobs 1"
-LOOP = "for seed in 1 2 3; do dvc exp run --temp -S train.seed=$seed; done"
+LOOP = "for seed in 1 2; do dvc exp run --temp -S train.seed=$seed; done"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_params_diff_of_an_experiment_shows_what_was_set(experiment):
 
 
 def test_equal_runs_show_no_difference(project):
-    project.succeed("dvc", "repro", "--force", "--no-run-cache", "evaluate")
+    assert project.reproduce(targets=["evaluate"], single_item=True, force=True, run_cache=False) == ["evaluate"]
     for kind in ("metrics", "params"):
         assert project.succeed("dvc", kind, "diff") == ""
 
@@ -123,7 +123,6 @@ def test_the_commands_tested_here_are_those_of_the_readme():
     [
         ("train.lrr=1", "Key 'lrr' is not in struct"),
         ("train.epochs=ten", 'params.yaml: train.epochs is "ten", expected a whole number of at least 1'),
-        ("train.epochs=0", "params.yaml: train.epochs is 0, expected a whole number of at least 1"),
         ("model.fusion=glue", 'params.yaml: model.fusion is "glue", expected one of shift, concat, add'),
     ],
 )
@@ -149,6 +148,7 @@ def test_an_experiment_in_a_temporary_copy_runs_the_copys_code(project):
     assert project.succeed("git", "status", "--porcelain").split() == ["M", "src/digitsum/evaluation/metrics.py"]
 
 
+@pytest.mark.slow
 def test_a_sweep_by_queue_with_one_worker_runs_every_experiment(project):
     project.succeed("sh", "-c", SWEEP)
     assert len(project.succeed("dvc", "exp", "list", "--name-only").split()) == 2
@@ -160,10 +160,11 @@ def test_a_sweep_by_queue_with_one_worker_runs_every_experiment(project):
     assert project.succeed("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_by_a_loop_runs_every_experiment(project):
     printed = project.succeed("sh", "-c", LOOP)
-    assert printed.count("Running stage 'train'") == 3
-    assert len(project.succeed("dvc", "exp", "list", "--name-only").split()) == 3
+    assert printed.count("Running stage 'train'") == 2
+    assert len(project.succeed("dvc", "exp", "list", "--name-only").split()) == 2
 
 
 # --- The page of plots that needs no network --------------------------------------------------------------------------
@@ -182,6 +183,7 @@ def test_the_page_of_plots_is_complete_in_itself(page):
     assert html.count('<img src="data:image/png;base64,') == 2 * 4  # four pictures of two revisions
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium; .ci/run installs it where it can")
 def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--window-size=1200,2400"]
