@@ -48,7 +48,7 @@ def weights_of(network):
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_learns_the_digit_and_the_sum(raw, fusion):
     splits = make_splits(raw, 50, 20, 0)  # so that a learned fusion sees each digit with each number 70 times
-    _, history = train(splits, fusion, epochs=2, batch_size=50)
+    _, history = train(splits, fusion, epochs=3, batch_size=50)
     assert history[-1].digit_accuracy > 0.95
     assert history[-1].sum_accuracy > 0.9
     assert history[-1].joint_accuracy <= min(history[-1].digit_accuracy, history[-1].sum_accuracy)
