@@ -16,7 +16,7 @@ repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose i
 test: $(VENV)/.tests  ## run the tests
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow"
 
-test-slow: $(VENV)/.tests  ## run the slower tests: sweeps, a browser, several clones
+test-slow: $(VENV)/.tests  ## run the slower tests: experiments, a browser, remotes, a run for each file of code
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m slow
 
 lint: $(VENV)/.tests  ## check style and types

@@ -14,6 +14,8 @@ from conftest import ROOT, Project, stages_run
 
 from digitsum.model.network import load_model
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 UNDO = "git checkout . && dvc checkout"
 SHOW = "dvc exp show --drop '.*' --keep 'Experiment|model.fusion|train.(seed|epochs|lr)|(digit|sum|joint).accuracy'"
@@ -148,7 +150,6 @@ def test_an_experiment_in_a_temporary_copy_runs_the_copys_code(project):
     assert project.succeed("git", "status", "--porcelain").split() == ["M", "src/digitsum/evaluation/metrics.py"]
 
 
-@pytest.mark.slow
 def test_a_sweep_by_queue_with_one_worker_runs_every_experiment(project):
     project.succeed("sh", "-c", SWEEP)
     assert len(project.succeed("dvc", "exp", "list", "--name-only").split()) == 2
@@ -160,7 +161,6 @@ def test_a_sweep_by_queue_with_one_worker_runs_every_experiment(project):
     assert project.succeed("git", "status", "--porcelain") == ""
 
 
-@pytest.mark.slow
 def test_a_sweep_by_a_loop_runs_every_experiment(project):
     printed = project.succeed("sh", "-c", LOOP)
     assert printed.count("Running stage 'train'") == 2
@@ -183,7 +183,6 @@ def test_the_page_of_plots_is_complete_in_itself(page):
     assert html.count('<img src="data:image/png;base64,') == 2 * 4  # four pictures of two revisions
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium; .ci/run installs it where it can")
 def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--window-size=1200,2400"]

@@ -8,6 +8,8 @@ from conftest import Project
 
 from digitsum import contract
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def shared(project, tmp_path):
@@ -33,7 +35,6 @@ def test_a_second_clone_gets_data_model_and_metrics_without_running_a_stage(shar
     assert clone.reproduce() == []
 
 
-@pytest.mark.slow
 def test_a_second_clone_gets_an_experiment_that_was_pushed(shared, clone):
     """The run cache alone does not bring it: DVC 3.67 pushes no metrics and plots that git keeps."""
     name = re.search("experiment '(.*)'", shared.succeed("dvc", "exp", "run", "-S", "train.lr=0.005"))[1]
@@ -103,7 +104,6 @@ def test_the_gate_finds_a_lock_file_that_was_merged_by_hand(clone):
     }
 
 
-@pytest.mark.slow
 def test_a_conflict_in_the_lock_file_is_settled_as_contributing_says(project):
     for branch, rate in [("one", 0.005), ("two", 0.02)]:
         project.succeed("git", "checkout", "--quiet", "-b", branch, "main")

@@ -109,6 +109,15 @@ def test_a_changed_parameter_reruns_what_it_affects(project, tmp_path, key):
     assert project.reproduce() == names(stages)
 
 
+@pytest.mark.parametrize("letter", STAGES)
+def test_each_stage_declares_the_files_of_its_column(letter):
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][STAGES[letter]]
+    assert {name for name in stage["deps"] if name.endswith(".py")} == {
+        file for file, letters in FILES.items() if letter in letters
+    }
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_changed_file_of_code_reruns_the_stages_that_import_it(project, file):
     with (project.folder / file).open("a") as code:
