@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from conftest import Project
+from conftest import STAGES, Project
 
 from digitsum import contract
 
@@ -69,7 +69,7 @@ def test_a_missing_remote_is_a_clear_error(clone):
 
 def test_the_gate_passes_a_fresh_clone_without_data(clone):
     printed = clone.succeed("python", "-m", "digitsum.contract")
-    assert printed == "".join(f"{stage}: as dvc.lock records it\n" for stage in ("fetch", "pair", "train", "evaluate"))
+    assert printed == "".join(f"{stage}: as dvc.lock records it\n" for stage in STAGES)
     assert not (clone.folder / "data").exists()
 
 
@@ -91,6 +91,17 @@ def test_the_gate_names_the_stage_that_is_stale_and_why(clone, file, old, new, s
     assert code == 1
     assert f"{next(iter(stale))}: \n    stale: {stale[next(iter(stale))][0]}" in printed
     assert "run `make repro` and commit" in printed
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock", "params.yaml"])
+def test_the_gate_says_in_one_line_that_a_file_has_an_open_conflict(clone, file):
+    path = clone.folder / file
+    path.write_text(f"<<<<<<< HEAD\n{path.read_text()}=======\n>>>>>>> other\n")
+    code, printed = clone.run("python", "-m", "digitsum.contract")
+    assert code == 1
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) == 1
+    assert file in printed
 
 
 def test_the_gate_finds_a_lock_file_that_was_merged_by_hand(clone):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from digitsum.errors import DigitsumError
@@ -24,12 +25,13 @@ def main() -> None:
     """Print a line for each stage; exit with 1 if one is stale or declares other code than it imports."""
     root = Path()
     try:
-        stages = list(yaml.safe_load((root / "dvc.yaml").read_text())["stages"])
+        with (root / "dvc.yaml").open(encoding="utf-8") as pipeline:  # a stream: YAML's errors then name the file
+            stages = list(yaml.safe_load(pipeline)["stages"])
         faults = {stage: code_faults(stage, root) for stage in stages}
         for stage, reasons in stale_stages(root).items():
             faults[stage] += [f"stale: {reason}" for reason in reasons]
-    except DigitsumError as error:
-        sys.exit(f"error: {error}")
+    except (DigitsumError, DvcException, OSError, yaml.YAMLError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
     for stage, lines in faults.items():
         print(f"{stage}: " + ("\n    ".join(["", *lines]) if lines else "as dvc.lock records it"))
     if any(faults.values()):
