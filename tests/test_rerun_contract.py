@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import DIGEST_KEYS, ROOT, idx_bytes
+from conftest import DIGEST_KEYS, ROOT, STAGES, idx_bytes
 from dvc.exceptions import ReproductionError
 
 from digitsum import contract
@@ -19,7 +19,7 @@ from digitsum.data import idx
 from digitsum.errors import DigitsumError
 from digitsum.params import Group, declared_values
 
-STAGES = {"f": "fetch", "p": "pair", "t": "train", "e": "evaluate"}
+LETTERS = {stage[0]: stage for stage in STAGES}
 
 # A new value for each parameter, and the stages that run then: those that read it, and those whose inputs came out
 # different. Another number of threads, for instance, gives another model; another device "cpu" here does not.
@@ -88,12 +88,12 @@ FILES = {
 
 
 def names(letters):
-    return [STAGES[letter] for letter in letters]
+    return [LETTERS[letter] for letter in letters]
 
 
 def test_the_tables_name_every_stage_parameter_and_file():
     """If this fails, add what is missing to its table here, with the stages that must run when it changes."""
-    assert list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) == list(STAGES.values())
+    assert list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) == STAGES
     groups = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert {f"{group}.{key}" for group, keys in groups.items() for key in keys} == PARAMETERS.keys()
     code = [path for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py")]
@@ -109,9 +109,9 @@ def test_a_changed_parameter_reruns_what_it_affects(project, tmp_path, key):
     assert project.reproduce() == names(stages)
 
 
-@pytest.mark.parametrize("letter", STAGES)
+@pytest.mark.parametrize("letter", LETTERS)
 def test_each_stage_declares_the_files_of_its_column(letter):
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][STAGES[letter]]
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][LETTERS[letter]]
     assert {name for name in stage["deps"] if name.endswith(".py")} == {
         file for file, letters in FILES.items() if letter in letters
     }
@@ -161,12 +161,12 @@ def test_deleted_outputs_are_restored_without_a_run(project, folder):
 # --- Declared is used, used is declared ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", STAGES.values())
+@pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_declares_the_files_that_it_imports_and_no_other(stage):
     assert contract.code_faults(stage, ROOT) == []
 
 
-@pytest.mark.parametrize("stage", STAGES.values())
+@pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_reads_every_parameter_that_it_declares(project, stage, monkeypatch):
     """A stage that read an undeclared one would fail: see test_params.py."""
     read = set()
@@ -184,7 +184,7 @@ def test_each_stage_reads_every_parameter_that_it_declares(project, stage, monke
     assert not unread, f"dvc.yaml: stage {stage} never reads {unread}: remove them under stages.{stage}.params"
 
 
-@pytest.mark.parametrize("stage", STAGES.values())
+@pytest.mark.parametrize("stage", STAGES)
 def test_an_undeclared_import_is_found_by_reading_and_stops_the_stage(project, stage, capfd):
     (project.folder / "src/digitsum/extra.py").write_text("")
     code = project.folder / f"stages/{stage}.py"
@@ -200,7 +200,7 @@ def test_an_undeclared_import_is_found_by_reading_and_stops_the_stage(project, s
     assert f'add "- src/digitsum/extra.py" under stages.{stage}.deps' in error
 
 
-@pytest.mark.parametrize("stage", STAGES.values())
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_dependency_that_is_removed_or_superfluous_is_found_by_reading(project, stage):
     path = project.folder / "dvc.yaml"
     pipeline = yaml.safe_load(path.read_text())
