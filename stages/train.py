@@ -21,7 +21,9 @@ def main() -> None:
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
     torch.manual_seed(params.train.seed)  # for the initial weights
-    network = Network(params.model.fusion, *normalisation(training.images))
+    network = Network(
+        params.model.fusion, *normalisation(training.images), trunk=params.model.trunk, deskew=params.model.deskew
+    )
     weights = sum(parameter.numel() for parameter in network.parameters())
     print(f"training on {device}: fusion {params.model.fusion}, {weights:,} weights, {len(training.pairs):,} pairs")
 
@@ -30,7 +32,7 @@ def main() -> None:
         history.append(result)
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history)
         print(
-            f"epoch {result.epoch:2}/{params.train.epochs}  loss {result.training_loss:.4f}  "
+            f"epoch {result.epoch:2}/{params.train.epochs:g}  loss {result.training_loss:.4f}  "
             f"validation: loss {result.validation_loss:.4f}  digit {result.digit_accuracy:.2%}  "
             f"sum {result.sum_accuracy:.2%}",
             flush=True,

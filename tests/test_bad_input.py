@@ -61,10 +61,10 @@ BAD_STAGE_INPUT = {
         lambda project: project.set_param("model.fusion", "glue"),
         'model.fusion is "glue", expected one of shift, concat, add',
     ),
-    "epochs: ten": (
+    "threads: ten": (
         "train",
-        lambda project: project.set_param("train.epochs", "ten"),
-        'params.yaml: train.epochs is "ten", expected a whole number of at least 1',
+        lambda project: project.set_param("train.threads", "ten"),
+        'params.yaml: train.threads is "ten", expected a whole number of at least 1',
     ),
     "pairs_per_image: 0": (
         "pair",

@@ -35,7 +35,7 @@ def experiment(finished, tiny_mnist, tmp_path_factory):
 
 def test_another_fusion_reruns_train_and_evaluate_only(experiment):
     assert stages_run(experiment.printed) == ["train", "evaluate"]
-    assert load_model(experiment.folder / "models/digitsum.safetensors").fusion_name == "concat"
+    assert load_model(experiment.folder / "models/digitsum.safetensors").config["fusion"] == "concat"
 
 
 def test_the_metrics_diff_of_an_experiment_shows_the_headline_and_not_29_classes(experiment):
@@ -124,7 +124,7 @@ def test_the_commands_tested_here_are_those_of_the_readme():
     ("setting", "message"),
     [
         ("train.lrr=1", "Key 'lrr' is not in struct"),
-        ("train.epochs=ten", 'params.yaml: train.epochs is "ten", expected a whole number of at least 1'),
+        ("train.threads=ten", 'params.yaml: train.threads is "ten", expected a whole number of at least 1'),
         ("model.fusion=glue", 'params.yaml: model.fusion is "glue", expected one of shift, concat, add'),
     ],
 )

@@ -10,6 +10,7 @@ from conftest import ROOT
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
+from digitsum.model.trunks import TRUNKS
 from digitsum.params import GROUPS, load_params
 
 
@@ -30,12 +31,12 @@ def change(folder, old, new, file="params.yaml"):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("epochs: .*", "epochs: ten", 'train.epochs is "ten", expected a whole number of at least 1'),
-        ("epochs: .*", "epochs: 0", "train.epochs is 0, expected a whole number of at least 1"),
-        ("epochs: .*", "epochs: 2.0", "train.epochs is 2.0, expected a whole number of at least 1"),
-        ("epochs: .*", "epochs: true", "train.epochs is true, expected a whole number of at least 1"),
-        ("epochs: .*", "epochs:", "train.epochs is null, expected a whole number of at least 1"),
-        ("epochs: .*", "epochs: [1]", r"train.epochs is \[1\], expected a whole number of at least 1"),
+        ("threads: .*", "threads: ten", 'train.threads is "ten", expected a whole number of at least 1'),
+        ("threads: .*", "threads: 0", "train.threads is 0, expected a whole number of at least 1"),
+        ("threads: .*", "threads: 2.0", "train.threads is 2.0, expected a whole number of at least 1"),
+        ("threads: .*", "threads: true", "train.threads is true, expected a whole number of at least 1"),
+        ("threads: .*", "threads:", "train.threads is null, expected a whole number of at least 1"),
+        ("threads: .*", "threads: [1]", r"train.threads is \[1\], expected a whole number of at least 1"),
         ("  lr: .*", "  lr: fast", 'train.lr is "fast", expected a number above 0'),
         ("  lr: .*", "  lr: .nan", "train.lr is NaN, expected a number above 0"),
         ("  lr: .*", "  lr: .inf", "train.lr is Infinity, expected a number above 0"),
@@ -64,9 +65,11 @@ def test_pairs_per_image_of_zero_is_refused(folder):
         load_params("pair", folder)
 
 
-def test_an_unknown_fusion_is_refused_with_the_names_of_those_there_are():
+def test_an_unknown_fusion_or_trunk_is_refused_with_the_names_of_those_there_are():
     with pytest.raises(DigitsumError, match='model.fusion is "glue", expected one of shift, concat, add'):
         Network("glue")
+    with pytest.raises(DigitsumError, match='model.trunk is "oak", expected one of strided, small'):
+        Network("shift", trunk="oak")
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1E-5", "0.00001", "1.0e-05", "+1e-05"])
@@ -76,7 +79,7 @@ def test_small_numbers_are_numbers_however_they_are_written(folder, text):
 
 
 def test_a_value_that_another_stage_reads_is_not_checked(folder):
-    change(folder, "epochs: .*", "epochs: ten")
+    change(folder, "threads: .*", "threads: ten")
     assert load_params("pair", folder).pair.seed == 0
 
 
@@ -105,9 +108,16 @@ def test_run_outside_a_project_says_so(tmp_path):
         load_params("train", tmp_path)
 
 
-def test_the_comment_of_the_fusion_names_every_fusion():
-    comment = re.search("fusion: .*", (ROOT / "params.yaml").read_text())[0]
-    assert [name for name in FUSIONS if not re.search(rf"\b{name}\b", comment)] == []
+@pytest.mark.parametrize(("key", "options"), [("fusion", FUSIONS), ("trunk", TRUNKS)])
+def test_the_comment_of_a_choice_names_every_option(key, options):
+    comment = re.search(f"{key}: .*", (ROOT / "params.yaml").read_text())[0].partition("#")[2]
+    assert [name for name in options if not re.search(rf"\b{name}\b", comment)] == []
+
+
+def test_a_parameter_that_is_true_or_false_is_nothing_else(folder):
+    change(folder, "deskew: .*", "deskew: 1")
+    with pytest.raises(DigitsumError, match="model.deskew is 1, expected true or false"):
+        load_params("train", folder)
 
 
 def test_params_yaml_holds_every_parameter_once_with_a_comment():

@@ -13,8 +13,9 @@ from digitsum.data.pairs import make_splits
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
+from digitsum.model.views import look
 from digitsum.params import load_params
-from digitsum.training.augment import random_affine, warp
+from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_history
 from digitsum.training.loop import EpochResult, fit, pair_loss
@@ -104,19 +105,19 @@ def test_without_smoothing_the_loss_is_cross_entropy_on_logits():
 
 def maps_for(**limits):
     every = {"rotation": 0.0, "scaling": 0.0, "shear": 0.0, "translation": 0.0, **limits}
-    return random_affine(1000, **every, generator=torch.Generator().manual_seed(0))
+    return affine_maps(draw_warps(1000, torch.Generator().manual_seed(0)), **every)
 
 
 def test_warps_with_limits_of_zero_change_nothing():
     images = torch.rand(1000, 28, 28) * 255
-    torch.testing.assert_close(warp(images, maps_for()), images, atol=2e-3, rtol=0)
+    torch.testing.assert_close(look(images, maps_for()), images, atol=2e-3, rtol=0)
 
 
 def test_translation_moves_by_pixels():
     images = torch.zeros(1, 28, 28)
     images[0, 10, 10] = 255
     one_pixel_right = torch.tensor([[[1.0, 0.0, -1 / 14], [0.0, 1.0, 0.0]]])
-    moved = warp(images, one_pixel_right)
+    moved = look(images, one_pixel_right)
     assert moved[0, 10, 11] == pytest.approx(255, abs=0.01)
     assert maps_for(translation=2.0)[:, :, 2].abs().max() == pytest.approx(2 / 14, rel=0.01)
 
@@ -130,13 +131,32 @@ def test_each_limit_is_what_it_says():
     assert maps_for(shear=0.1)[:, 0, 1].abs().max() == pytest.approx(0.1, rel=0.01)
 
 
-def test_the_last_epochs_are_not_warped(splits, monkeypatch):
+@pytest.mark.parametrize(
+    ("epochs", "clean_epochs", "expected"), [(3, 1, 2.0), (1.5, 1, 1.0), (0.4, 1, 0.0), (1.5, 0, 1.5)]
+)
+def test_the_last_epochs_are_not_warped(splits, monkeypatch, epochs, clean_epochs, expected):
     warped = []
+    answer = Network.answer
+
+    def record(network, pixels, numbers, warps=None):
+        warped.append(network.training and warps is not None and len(warps))
+        return answer(network, pixels, numbers, warps)
+
+    monkeypatch.setattr(Network, "answer", record)
+    train(splits, epochs=epochs, clean_epochs=clean_epochs)
+    assert sum(warped) == pytest.approx(expected * len(splits["train"].pairs), abs=50)
+
+
+def test_a_part_of_an_epoch_sees_that_part_of_the_pairs(splits, monkeypatch):
+    seen = []
     monkeypatch.setattr(
-        "digitsum.training.loop.warp", lambda images, maps: warped.append(len(images)) or warp(images, maps)
+        "digitsum.training.loop.pair_loss", lambda *batch: seen.append(len(batch[0])) or pair_loss(*batch)
     )
-    train(splits, epochs=3, clean_epochs=1)
-    assert sum(warped) == 2 * len(splits["train"].pairs)
+    _, history = train(splits, epochs=1.5, batch_size=20)
+    pairs = len(splits["train"].pairs)
+    assert sum(seen) - 2 * len(splits["validation"].pairs) == pytest.approx(1.5 * pairs, abs=20)
+    assert [result.epoch for result in history] == [1, 2]
+    assert history[1].training_loss < history[0].training_loss
 
 
 # --- Devices and files ---------------------------------------------------------------------------------------------

@@ -55,6 +55,11 @@ def choice(*options: str) -> Any:
     return _parameter(lambda value: value in options, "one of " + ", ".join(options))
 
 
+def flag() -> Any:
+    """Declare a parameter that is true or false."""
+    return _parameter(lambda value: type(value) is bool, "true or false")
+
+
 def name() -> Any:
     """Declare a parameter that names something; the code that owns the names checks it."""
     return _parameter(lambda value: isinstance(value, str) and value != "", "a name")
@@ -116,6 +121,8 @@ class Model(Group):
     """Parameters of the network."""
 
     fusion: str = name()
+    trunk: str = name()
+    deskew: bool = flag()
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,7 +132,7 @@ class Train(Group):
     device: str = choice("auto", "cpu", "cuda", "mps")
     threads: int = whole(at_least=1)
     seed: int = whole(at_least=0)
-    epochs: int = whole(at_least=1)
+    epochs: float = number(above=0)
     clean_epochs: int = whole(at_least=0)
     batch_size: int = whole(at_least=2)
     lr: float = number(above=0)

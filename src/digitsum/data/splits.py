@@ -41,9 +41,10 @@ class Split:
 def normalisation(images: Tensor) -> tuple[float, float]:
     """Give the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
 
-    Counted in whole numbers, so the result has the same bits however many threads count.
+    Counted in whole numbers, so the result has the same bits however many threads count; a part of the images at a
+    time, for counting takes 8 bytes a pixel.
     """
-    counts = torch.bincount(images.flatten(), minlength=256)
+    counts = torch.stack([torch.bincount(part.flatten(), minlength=256) for part in images.split(1000)]).sum(dim=0)
     values, total = torch.arange(256), int(counts.sum())
     mean = int((counts * values).sum()) / total
     variance = int((counts * values**2).sum()) / total - mean**2

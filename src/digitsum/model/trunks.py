@@ -5,6 +5,26 @@ from torch import Tensor, nn
 DIGITS = 10  # classes 0-9
 
 
+class Trunk(nn.Module):
+    """Layers that end in an embedding, and one linear layer from it to the digit.
+
+    `side`: how many pixels of the image's middle the layers take, along each axis. `features`: how many numbers they
+    give for an image.
+    """
+
+    def __init__(self, side: int, features: int, *layers: nn.Module) -> None:
+        """Take the layers, and make the last one with PyTorch's default initial weights."""
+        super().__init__()
+        self.side, self.features = side, features
+        self.embed = nn.Sequential(*layers, nn.Flatten())
+        self.classify = nn.Linear(features, DIGITS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map normalised images, float [N, 1, side, side], to digit logits [N, 10] and embeddings [N, features]."""
+        embedding = self.embed(images)
+        return self.classify(embedding), embedding
+
+
 def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
     """Convolution, batch normalisation (Ioffe & Szegedy, arXiv 1502.03167), ReLU."""
     return nn.Sequential(
@@ -14,28 +34,32 @@ def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1
     )
 
 
-class StridedTrunk(nn.Module):
-    """Three convolutions, two of them strided, then one linear layer.
+def strided() -> Trunk:
+    """Four convolutions, two of them strided.
 
     The strides do what pooling would, before the costly part: most of the time of a small network on MNIST
-    goes into the first layers at full resolution. The first layer is not padded, for MNIST's images have an empty
-    margin: maps of 12x12 and 6x6 instead of 14x14 and 7x7 save 30 % of the time, and cost no accuracy.
+    goes into the first layers at full resolution. MNIST's images have an empty margin, so that neither the outer
+    two pixels nor padding of the first layer are missed.
     """
+    return Trunk(
+        24,
+        64 * 3 * 3,
+        conv_block(1, 24, kernel=5, stride=2, padding=0),  # 24x24 -> 10x10
+        conv_block(24, 48, kernel=3, stride=2),  # 10x10 -> 5x5
+        conv_block(48, 64, kernel=3),
+        conv_block(64, 64, kernel=3, padding=0),  # 5x5 -> 3x3
+    )
 
-    embedding_features = 64 * 6 * 6
 
-    def __init__(self) -> None:
-        """Make the layers, with PyTorch's default initial weights."""
-        super().__init__()
-        self.embed = nn.Sequential(
-            conv_block(1, 24, kernel=5, stride=2, padding=0),  # 28x28 -> 12x12
-            conv_block(24, 48, kernel=3, stride=2),  # 12x12 -> 6x6
-            conv_block(48, 64, kernel=3),
-            nn.Flatten(),
-        )
-        self.classify = nn.Linear(self.embedding_features, DIGITS)
+def small() -> Trunk:
+    """Three convolutions, for 99 % in seconds."""
+    return Trunk(
+        24,
+        48 * 3 * 3,
+        conv_block(1, 12, kernel=5, stride=2, padding=0),  # 24x24 -> 10x10
+        conv_block(12, 24, kernel=3, stride=2),  # 10x10 -> 5x5
+        conv_block(24, 48, kernel=3, padding=0),  # 5x5 -> 3x3
+    )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised images, float [N, 1, 28, 28], to digit logits [N, 10] and embeddings [N, E]."""
-        embedding = self.embed(images)
-        return self.classify(embedding), embedding
+
+TRUNKS = {"strided": strided, "small": small}

@@ -1,5 +1,6 @@
 """The training loop: everything on the device, one pass over all pairs an epoch, weights averaged as they go."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from digitsum.model.fusions import possible_sums
 from digitsum.model.network import Network
 from digitsum.params import Train
 from digitsum.randomness import derived_seed, generator
-from digitsum.training.augment import random_affine, warp
+from digitsum.training.augment import affine_maps, draw_warps
 
 VALIDATION_BATCH = 1000
 
@@ -47,21 +48,25 @@ def fit(
     """
     network.to(device)
     training, validation = _on_device(training, device), _on_device(validation, device)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.average_decay), use_buffers=True).eval()
-    steps = math.ceil(len(training.pairs) / params.batch_size)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.average_decay), use_buffers=True)
+    scored = averaged.module if params.average_decay else network
+    steps = math.ceil(len(training.pairs) / params.batch_size)  # of a whole epoch
+    all_steps = math.ceil(steps * params.epochs)
     optimizer = torch.optim.AdamW(
-        network.parameters(), params.lr, betas=(0.9, 0.99), weight_decay=params.weight_decay, fused=True
+        network.parameters(), params.lr, betas=(0.7, 0.9), weight_decay=params.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, params.lr, steps * params.epochs, pct_start=0.2, div_factor=10, final_div_factor=1000
+        optimizer, params.lr, all_steps, pct_start=0.2, div_factor=10, final_div_factor=1000, cycle_momentum=False
     )
 
-    for epoch in range(1, params.epochs + 1):
+    for epoch in range(1, math.ceil(params.epochs) + 1):
         network.train()
         loss_sum = torch.zeros((), device=device)  # read once an epoch: reading it every step would halt a GPU
-        with tqdm(total=steps, desc=f"epoch {epoch}/{params.epochs}", leave=False, disable=None) as bar:
-            for pixels, digits, numbers in _batches(training, params, epoch):
-                digit_logits, sum_logits = network.answer(pixels, numbers)
+        pairs = 0
+        batches = itertools.islice(_batches(training, params, epoch), all_steps - (epoch - 1) * steps)
+        with tqdm(total=steps, desc=f"epoch {epoch}/{params.epochs:g}", leave=False, disable=None) as bar:
+            for pixels, digits, numbers, warps in batches:
+                digit_logits, sum_logits = network.answer(pixels, numbers, warps)
                 loss = pair_loss(
                     digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share
                 )
@@ -69,12 +74,12 @@ def fit(
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                averaged.update_parameters(network)
+                if params.average_decay:
+                    averaged.update_parameters(network)
                 loss_sum += loss.detach() * len(digits)
+                pairs += len(digits)
                 bar.update()
-        result = EpochResult(
-            epoch, loss_sum.item() / len(training.pairs), *_validate(averaged.module, validation, params)
-        )
+        result = EpochResult(epoch, loss_sum.item() / pairs, *_validate(scored, validation, params))
         if not (math.isfinite(result.training_loss) and math.isfinite(result.validation_loss)):
             raise DigitsumError(
                 f"training diverged: in epoch {epoch} the training loss is {result.training_loss:g}, the validation "
@@ -83,7 +88,7 @@ def fit(
             )
         yield result
 
-    network.load_state_dict(averaged.module.state_dict())
+    network.load_state_dict(scored.state_dict())
     network.eval()
 
 
@@ -109,26 +114,26 @@ def pair_loss(
     return torch.lerp(digit_loss, sum_loss, sum_loss_share)
 
 
-def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Give shuffled batches of warped pixels, digits and numbers; the last `clean_epochs` are not warped."""
+def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Give shuffled batches of pixels, digits, numbers and warps; in the last `clean_epochs` there are no warps."""
     draws = generator("epoch", params.seed, epoch)
     torch.manual_seed(derived_seed("layers", params.seed, epoch))  # for layers that draw, such as dropout
     device = split.pairs.device
     order = torch.randperm(len(split.pairs), generator=draws).to(device)
-    is_clean = epoch > params.epochs - params.clean_epochs
-    maps = random_affine(len(order), params.rotation, params.scaling, params.shear, params.translation, draws).to(
-        device
-    )
+    is_clean = epoch > math.ceil(params.epochs) - params.clean_epochs
+    warps = draw_warps(len(order), draws).to(device)
     for start in range(0, len(order), params.batch_size):
         batch = slice(start, start + params.batch_size)
         image_index, numbers, _ = split.pairs[order[batch]].unbind(dim=1)
         pixels = split.images[image_index].float()
-        yield pixels if is_clean else warp(pixels, maps[batch]), split.digits[image_index].long(), numbers
+        maps = affine_maps(warps[batch], params.rotation, params.scaling, params.shear, params.translation)
+        yield pixels, split.digits[image_index].long(), numbers, None if is_clean else maps
 
 
 @torch.no_grad()
 def _validate(network: torch.nn.Module, split: Split, params: Train) -> tuple[float, float, float, float]:
-    """Give the loss and the accuracies of digit, sum and both."""
+    """Give the loss and the accuracies of digit, sum and both, and leave `network` in eval mode."""
+    network.eval()
     totals = torch.zeros(4, dtype=torch.float64)
     for batch in split.pairs.split(VALIDATION_BATCH):
         image_index, numbers, sums = batch.unbind(dim=1)
