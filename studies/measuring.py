@@ -1,0 +1,49 @@
+"""What studies and benchmarks share: recipes, the machine's name, a table put into a Markdown file."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+import yaml
+
+from digitsum.artifacts import write_bytes
+from digitsum.params import Params, load_params
+
+
+def read_recipe(path: Path) -> Params:
+    """Give the parameters of the stage train as `dvc exp run` with the lines of a recipe would set them."""
+    params = load_params("train")
+    for line in path.read_text().split():
+        key, _, value = line.partition("=")
+        group, _, leaf = key.partition(".")
+        changed = dataclasses.replace(getattr(params, group), **{leaf: yaml.safe_load(value)})
+        params = dataclasses.replace(params, **{group: changed})
+    return params
+
+
+def params_digest(params: Params) -> str:
+    """Give a short digest of all parameters of data and training but the seed, for measured rows to be known by."""
+    values = [vars(load_params("pair").pair), vars(params.model), {**vars(params.train), "seed": None}]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def machine() -> str:
+    """Name the processor, or the GPU, and the versions that something was measured with."""
+    cpus = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    processor = torch.cuda.get_device_name() if torch.cuda.is_available() else (cpus or [platform.machine()])[0]
+    return f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def put_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between the lines `begin` and `end` of a file."""
+    content = path.read_text(encoding="utf-8")
+    before, after = content[: content.index(begin) + len(begin)], content[content.index(end) :]
+    write_bytes(path, f"{before}\n{text}\n{after}".encode())
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
