@@ -5,13 +5,16 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro test test-slow lint check plots seeds lock
+.PHONY: help repro quick test test-slow lint check plots seeds bench costs growth lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
 	$(IN_VENV) dvc repro
+
+quick: $(VENV)/.runs  ## an experiment with the parameters in recipes/quick: 99 % in seconds of training
+	$(IN_VENV) dvc exp run $(addprefix --set-param ,$(shell cat recipes/$@))
 
 test: $(VENV)/.tests  ## run the tests
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow"
@@ -28,8 +31,17 @@ check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parame
 plots: $(VENV)/.runs  ## draw DVC's plots as one page that needs no network: make plots BASE=main
 	$(IN_VENV) python -m digitsum.plots_page $(BASE)
 
-seeds: $(VENV)/.runs  ## train every fusion with five seeds and print the table of the README
+seeds: $(VENV)/.runs  ## train every fusion and recipe with five seeds and write the table of the README
 	$(IN_VENV) python -m studies.seeds
+
+bench: $(VENV)/.runs  ## time the recipe quick against its peers and write the table of the README
+	$(IN_VENV) python -m benchmarks.speed
+
+costs: $(VENV)/.runs  ## measure where a training step's time goes, for benchmarks/README.md
+	$(IN_VENV) python -m benchmarks.costs
+
+growth: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
+	$(IN_VENV) python -m benchmarks.growth
 
 lock: $(VENV)/.runs  ## write requirements.lock anew from pyproject.toml, for all platforms and Pythons
 	$(VENV)/bin/pip install --quiet uv

@@ -1,0 +1,144 @@
+"""Where a training step's time goes, and how far it is from what the cores can do.
+
+    make costs    # writes the tables of benchmarks/README.md
+
+Each part runs by itself, many times, one batch of the default recipe a time; the least of its times is taken, for
+what else the machine does can only add to it. Parts do not add up to the whole step exactly: caches are warmer alone.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
+
+# isort: split
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.flop_counter import FlopCounterMode
+
+from digitsum.data.splits import load_split, normalisation
+from digitsum.model.network import Network
+from digitsum.model.views import after, look, upright
+from digitsum.params import load_params
+from digitsum.training.augment import affine_maps, draw_warps
+from digitsum.training.loop import pair_loss
+from studies.measuring import machine, put_between
+
+README, BEGIN, END = Path("benchmarks/README.md"), "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
+REPEATS = 30
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    params = load_params("train")
+    torch.set_num_threads(1)
+    training = load_split(Path("data/paired/train.safetensors"))
+    pairs = training.pairs[: params.train.batch_size]
+    network = Network(params.model.fusion, *normalisation(training.images))
+    pixels = training.images[pairs[:, 0]].float()
+    numbers, digits = pairs[:, 1], training.digits[pairs[:, 0]].long()
+    warps = affine_maps(draw_warps(len(pairs), torch.Generator().manual_seed(0)), 10, 0.1, 0.1, 1)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
+
+    def loss() -> Tensor:
+        return pair_loss(*network.answer(pixels, numbers, warps), digits, numbers, 0.05, 0.5)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        averaged.update_parameters(network)
+
+    whole, flop = least_seconds(step), flop_of(lambda: loss().backward())
+    rows = [("whole step", whole, flop)]
+    rows.append(("deskew, warp and sample", least_seconds(lambda: look(pixels, after(upright(pixels), warps), 24)), 0))
+    view = look(pixels, upright(pixels), network.trunk.side).unsqueeze(1) / 255
+    for number, block in enumerate(network.trunk.embed[:-1], 1):
+        assert isinstance(block, torch.nn.Sequential)
+        convolution = block[0]
+        assert isinstance(convolution, torch.nn.Conv2d)
+        values = view.detach().contiguous(memory_format=torch.channels_last).requires_grad_(number > 1)
+        shown = f"{convolution.in_channels}→{convolution.out_channels}, {view.shape[-1]}² to {block(values).shape[-1]}²"
+        for name, part in [("convolution", convolution), ("the same, normalised, ReLU", block)]:
+            run = forward_and_backward(part, values)
+            rows.append((f"{name} {shown}" if part is convolution else name, least_seconds(run), flop_of(run)))
+        view = block(values)
+    logits = torch.randn(len(pairs), 10, requires_grad=True)
+    rows.append(
+        (
+            "fusion and loss, from digit logits",
+            least_seconds(
+                lambda: pair_loss(
+                    logits, network.fusion(logits, logits, numbers), digits, numbers, 0.05, 0.5
+                ).backward()
+            ),
+            0,
+        )
+    )
+    rows.append(("optimiser", least_seconds(optimizer.step), 0))
+    rows.append(("average of the weights", least_seconds(lambda: averaged.update_parameters(network)), 0))
+    rows.append(("indexing the batch", least_seconds(lambda: training.images[pairs[:, 0]].float()), 0))
+
+    peak = matrix_product_flops()
+    lines = ["| part of a step of 256 pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
+    for name, seconds, operations in rows:
+        speed = f"{operations / seconds / 1e9:.0f}" if operations else ""
+        lines.append(f"| {name} | {1000 * seconds:.2f} | {seconds / whole:.0%} | {speed} |")
+    all_flop = flop / len(pairs) * len(training.pairs) * params.train.epochs
+    lines += [
+        "",
+        f"A step is {flop / 1e9:.2f} GFLOP, {flop / len(pairs) / 1e6:.1f} MFLOP a pair, forward and back; the "
+        f"{params.train.epochs:g} epochs of training are {all_flop / 1e12:.1f} TFLOP. A product of two matrices of "
+        f"1024 x 1024 ran at {peak / 1e9:.0f} GFLOP/s, a copy at {copy_bytes() / 1e9:.1f} GB/s. At the speed of the "
+        f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. "
+        f"Measured on: {machine()}.",
+    ]
+    put_between(README, BEGIN, END, "\n".join(lines))
+    print("\n".join(lines))
+
+
+def least_seconds(run: Callable[[], object]) -> float:
+    """Give the shortest of many runs, after two that do not count."""
+    times = []
+    for _ in range(REPEATS + 2):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times[2:])
+
+
+def forward_and_backward(part: torch.nn.Module, values: Tensor) -> Callable[[], None]:
+    """Give a function that runs `part` on `values` and back."""
+    gradient = torch.ones_like(part(values))
+
+    def run() -> None:
+        part(values).backward(gradient)
+
+    return run
+
+
+def flop_of(run: Callable[[], object]) -> int:
+    """Count floating point operations, a multiplication with its addition as two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def matrix_product_flops() -> float:
+    """Give the floating point operations a second of a large matrix product."""
+    matrix = torch.randn(1024, 1024)
+    return 2 * 1024**3 / least_seconds(lambda: matrix @ matrix)
+
+
+def copy_bytes() -> float:
+    """Give the bytes a second, read and written, of a copy that fits in no cache."""
+    source = torch.zeros(64 * 1024**2 // 4 * 4)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / least_seconds(lambda: target.copy_(source))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""How time and memory of training grow with the work: more pairs of the same images, more images.
+
+    make growth    # writes its table and its figure into benchmarks/
+
+One epoch of the default recipe, each size in a process of its own, which tells its peak memory. The larger sets of
+images are MNIST's training split repeated: to the network's arithmetic, images are images.
+"""
+
+import argparse
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
+
+# isort: split
+import torch
+import torch._dynamo  # the first optimizer would import it, and count it as memory of training
+
+from digitsum.artifacts import write_csv
+from digitsum.data.pairs import draw_numbers
+from digitsum.data.splits import Split, load_split, normalisation, save_split
+from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
+from digitsum.model.network import Network
+from digitsum.params import load_params
+from digitsum.training.loop import fit
+from studies.measuring import machine, put_between
+
+README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
+SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
+COLUMNS = ("images", "pairs", "cpu_seconds", "seconds_per_million_pairs", "data_megabytes", "peak_megabytes")
+MEGABYTE = 1e6
+
+
+def main() -> None:
+    """Measure every size and write table and figure; or, as the child that a size runs in, measure that one."""
+    arguments = argparse.ArgumentParser(description="Measure how time and memory of training grow.")
+    arguments.add_argument("--split", type=Path, help=argparse.SUPPRESS)
+    split = arguments.parse_args().split
+    if split:
+        print(json.dumps(measure(split)))
+        return
+    rows = []
+    for images, pairs_per_image in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "train.safetensors"
+            save_split(path, enlarge(load_split(Path("data/paired/train.safetensors")), images, pairs_per_image))
+            command = [sys.executable, "-m", "benchmarks.growth", "--split", str(path)]
+            rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
+    write_csv(Path("benchmarks/growth.csv"), COLUMNS, rows)
+    put_between(README, BEGIN, END, markdown(rows))
+    draw(rows)
+
+
+def measure(split: Path) -> list[float]:
+    """Train one epoch on a split, as the stage train does, and give a row."""
+    params = dataclasses.replace(load_params("train").train, epochs=1, clean_epochs=0)
+    torch.set_num_threads(params.threads)
+    training = load_split(split)
+    validation = load_split(Path("data/paired/validation.safetensors"))
+    torch.manual_seed(0)
+    network = Network("shift", *normalisation(training.images))
+    start = time.process_time()
+    for _ in fit(network, training, validation, params, torch.device("cpu")):
+        pass
+    seconds = time.process_time() - start
+    data = sum(tensor.nbytes for tensor in (training.images, training.digits, training.pairs))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    pairs = len(training.pairs)
+    millions = [round(data / MEGABYTE), round(peak / MEGABYTE)]
+    return [len(training.images), pairs, round(seconds, 2), round(1e6 * seconds / pairs, 1), *millions]
+
+
+def enlarge(split: Split, images: int, pairs_per_image: int) -> Split:
+    """Repeat the images `images` times, and draw `pairs_per_image` numbers for each."""
+    digits = split.digits.repeat(images)
+    numbers = draw_numbers(len(digits), pairs_per_image, "train", 0).flatten()
+    image_index = torch.arange(len(digits)).repeat(pairs_per_image)
+    pairs = torch.stack([image_index, numbers, digits[image_index] + numbers], dim=1)
+    return Split(split.images.repeat(images, 1, 1), digits, pairs)
+
+
+def markdown(rows: list[list[float]]) -> str:
+    """Give the table."""
+    lines = ["| images | pairs | an epoch, CPU-s | CPU-s a million pairs | data, MB | peak memory, MB |"]
+    lines.append("|---|---|---|---|---|---|")
+    lines += [f"| {a:,} | {b:,} | {c:.1f} | {d:.1f} | {e:,} | {f:,} |" for a, b, c, d, e, f in rows]
+    return "\n".join([*lines, "", f"Measured on: {machine()}."])
+
+
+def draw(rows: list[list[float]]) -> None:
+    """Draw time and memory against the pairs, on logarithmic axes, with what would be proportional to the pairs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5))
+    axis = new_axis(figure, left=0.9, right=0.2, bottom=0.6, top=0.5)
+    pairs = [row[1] for row in rows]
+    axis.plot(pairs, [pairs_ * rows[0][2] / pairs[0] for pairs_ in pairs], color="0.7", zorder=0, label="proportional")
+    for column, colour, label in [
+        (2, BLUE, "an epoch, CPU-seconds"),
+        (4, GREEN, "data, megabytes"),
+        (5, ORANGE, "peak memory, megabytes"),
+    ]:
+        axis.plot(pairs[:3], [row[column] for row in rows[:3]], "o-", color=colour, label=label)
+        axis.plot(pairs[3], rows[3][column], "s", color=colour, markerfacecolor="none", markersize=9)
+    axis.set(xscale="log", yscale="log", xlabel="pairs (squares: 4 times the images)")
+    axis.set_title("Training: time and memory against the work")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save_png(Path("benchmarks/growth.png"), figure)
+
+
+if __name__ == "__main__":
+    main()

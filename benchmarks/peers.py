@@ -1,0 +1,180 @@
+"""The peers, written anew from their published descriptions: layers, optimiser, schedule, batch size.
+
+Each is a function that takes MNIST and a seed, trains, and after every epoch gives the network as it stands, so that
+who measures can stop the clock, score it, and let it go on.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from digitsum.data.idx import RawMnist
+
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, as all the write-ups have it
+Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Takes uint8 images [N, 28, 28] and numbers [N]; gives digit logits [N, 10], and sum logits [N, 19] if it has them."""
+
+
+def tuomaso(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+    """github.com/tuomaso/train_mnist_fast, its last step: one epoch, all data in memory, no augmentation."""
+    torch.manual_seed(seed)
+    images, digits = in_memory(mnist)
+    network = nn.Sequential(
+        nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.7, 0.9))
+    batches = torch.randperm(len(images)).split(256)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, len(batches), cycle_momentum=False)
+    for batch in batches:
+        learn(network, optimizer, images[batch], digits[batch])
+        schedule.step()
+    yield digits_only(network)
+
+
+def pytorch_examples(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+    """github.com/pytorch/examples, mnist: up to 14 epochs of Adadelta. Its data, to be fair, in memory."""
+    torch.manual_seed(seed)
+    images, digits = in_memory(mnist)
+    network = nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    for _ in range(14):
+        network.train()
+        for batch in torch.randperm(len(images)).split(64):
+            learn(network, optimizer, images[batch], digits[batch])
+        schedule.step()
+        yield digits_only(network)
+
+
+class SeedConcat(nn.Module):
+    """The older solution that concatenates: 192 values of the image and 20 of the number, then both answers."""
+
+    def __init__(self) -> None:
+        """Make the layers; the width of the last hidden one is not in the write-up."""
+        super().__init__()
+        self.image = nn.Sequential(
+            nn.Conv2d(1, 6, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 12, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+        self.number = nn.Linear(10, 20)
+        self.fused = nn.Sequential(nn.Linear(212, 120), nn.ReLU(), nn.Linear(120, 60), nn.ReLU())
+        self.digit, self.sum = nn.Linear(60, 10), nn.Linear(60, 19)
+
+    def forward(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images [N, 1, 28, 28] and one-hot numbers [N, 10] to probabilities of digit and sum."""
+        fused = self.fused(torch.cat([self.image(images), self.number(numbers)], dim=1))
+        return self.digit(fused).softmax(dim=1), self.sum(fused).softmax(dim=1)
+
+
+class SeedAdd(nn.Module):
+    """The older solution that adds the one-hot number to the ten outputs of the digit."""
+
+    def __init__(self) -> None:
+        """Make the layers: 10368 -> 64 -> 10 -> 20 -> 19 after four convolutions."""
+        super().__init__()
+        self.image = nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Conv2d(64, 128, 3), nn.ReLU(),
+            nn.Flatten(), nn.Linear(10368, 64), nn.ReLU(), nn.Linear(64, 10),
+        )  # fmt: skip
+        self.sum = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 19))
+
+    def forward(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images [N, 1, 28, 28] and one-hot numbers [N, 10] to probabilities of digit and sum."""
+        digit = self.image(images)
+        return digit.softmax(dim=1), self.sum(digit + numbers).softmax(dim=1)
+
+
+def seed_concat(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+    """The older solution `concat`: softmax before the cross-entropy, a new number at every access."""
+    torch.manual_seed(seed)
+    return train_by_items(SeedConcat(), Items(mnist, redraw=True), batch_size=128)
+
+
+def seed_add(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+    """The older solution `add`: softmax before the cross-entropy, numbers drawn once."""
+    torch.manual_seed(seed)
+    return train_by_items(SeedAdd(), Items(mnist, redraw=False), batch_size=200)
+
+
+class Items(Dataset[Any]):
+    """One image at a time, turned into a tensor and normalised when it is asked for, as tutorials do it."""
+
+    def __init__(self, mnist: RawMnist, redraw: bool) -> None:
+        """Keep the images as they are; draw the numbers once unless they are drawn at every access."""
+        self.mnist, self.redraw = mnist, redraw
+        self.prepare = transforms.Compose(
+            [transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
+        )
+        self.numbers = torch.randint(0, 10, (len(self),))
+
+    def __len__(self) -> int:
+        """Count the training images."""
+        return len(self.mnist.train_images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor, int]:
+        """Give image [1, 28, 28], digit, one-hot number [10], sum."""
+        number = int(torch.randint(0, 10, ())) if self.redraw else int(self.numbers[index])
+        digit = int(self.mnist.train_labels[index])
+        one_hot = functional.one_hot(torch.tensor(number), 10).float()
+        return self.prepare(self.mnist.train_images[index]), digit, one_hot, digit + number
+
+
+def train_by_items(network: nn.Module, items: Items, batch_size: int, epochs: int = 10) -> Iterator[Answers]:
+    """Train with Adam, 0.001, on digit and sum; the optimisers are not in the write-ups."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
+    for _ in range(epochs):
+        for images, digits, numbers, sums in DataLoader(items, batch_size, shuffle=True):
+            digit, total = network(images, numbers)
+            loss = functional.cross_entropy(digit, digits) + functional.cross_entropy(total, sums)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        yield lambda images, numbers: network(normalised(images), functional.one_hot(numbers, 10).float())
+
+
+def learn(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, digits: Tensor) -> None:
+    """Take one step on a batch, for a network that gives digit logits."""
+    loss = functional.cross_entropy(network(images), digits)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def in_memory(mnist: RawMnist) -> tuple[Tensor, Tensor]:
+    """Give the training images, normalised, [M, 1, 28, 28], and their digits [M]."""
+    return normalised(torch.from_numpy(mnist.train_images.copy())), torch.from_numpy(mnist.train_labels.copy()).long()
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Scale uint8 images [N, 28, 28] to mean 0 and deviation 1, [N, 1, 28, 28]."""
+    return ((images.float() / 255 - MEAN) / STD).unsqueeze(1)
+
+
+def digits_only(network: nn.Module) -> Answers:
+    """Let a network that knows no numbers answer for the digit."""
+    network.eval()
+    return lambda images, numbers: (network(normalised(images)), None)
+
+
+PEERS = {
+    "tuomaso": tuomaso,
+    "pytorch_examples": pytorch_examples,
+    "seed_concat": seed_concat,
+    "seed_add": seed_add,
+}

@@ -1,0 +1,180 @@
+"""How long to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds.
+
+    make bench    # an hour; then the table stands in README.md, every run in benchmarks/speed.csv
+
+The clock runs from data in memory to a trained network; making the data, scoring the test split and importing PyTorch
+are not counted. Round after round, everyone who still has rounds runs once, in one process with the same number
+of threads, so that a slow minute of the machine strikes all alike. What was interrupted goes on where it stopped, with
+the rows of benchmarks/speed.csv that were measured with the present recipe; after a change of code delete that file.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
+
+# isort: split
+import torch
+import torch._dynamo  # the first optimizer would import it, at the cost of whoever comes first
+
+from benchmarks.peers import PEERS, Answers
+from digitsum.artifacts import write_csv, write_json
+from digitsum.data import idx
+from digitsum.data.splits import Split, load_split, normalisation
+from digitsum.model.network import Network
+from digitsum.params import Params, load_params
+from digitsum.training.loop import fit
+from studies.measuring import machine, params_digest, put_between, read_recipe
+
+RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
+BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("recipe", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
+GOAL = 0.99
+ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "seed_concat": 1, "seed_add": 1}  # the last: 40 minutes
+SHOWN = {
+    "quick": "`quick`, ours",
+    "tuomaso": "tuomaso/train_mnist_fast, 1 epoch",
+    "pytorch_examples": "pytorch/examples, to its first epoch over 99 %",
+    "seed_concat": "the older solution `concat`, at most 10 epochs",
+    "seed_add": "the older solution `add`, at most 10 epochs",
+}
+
+
+def main() -> None:
+    """Measure round by round; write every run, the results and the table."""
+    arguments = argparse.ArgumentParser(description="Time the recipe quick and its peers to 99 %.")
+    arguments.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
+    options = arguments.parse_args()
+    torch.set_num_threads(options.threads)
+    fetch = load_params("fetch").fetch
+    mnist = idx.read_raw(Path("data/raw"), idx.expected_digests(fetch))
+    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")) for name in SPLITS)
+    recipe = read_recipe(Path("recipes/quick"))
+
+    contestants: dict[str, Callable[[int], Iterator[Answers]]] = {
+        "quick": lambda seed: ours(training, validation, recipe, seed),
+        **{name: lambda seed, train=train: train(mnist, seed) for name, train in PEERS.items()},  # type: ignore[misc]
+    }
+    rows = [list(run.values()) for run in read_runs() if run["recipe"] == params_digest(recipe)]
+    for seed in range(max(ROUNDS.values())):
+        for name, rounds in ROUNDS.items():
+            if seed < rounds and not any(row[1:3] == [name, str(seed)] for row in rows):
+                row = [params_digest(recipe), name, seed, *time_to_goal(contestants[name](seed), test)]
+                rows.append(["" if value is None else str(value) for value in row])
+                print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
+                write_csv(RUNS, COLUMNS, rows)
+    write_json(RESULTS, results(read_runs(), f"{machine()}, {options.threads} thread"))
+    put_between(README, BEGIN, END, markdown(json.loads(RESULTS.read_text())))
+
+
+def ours(training: Split, validation: Split, params: Params, seed: int) -> Iterator[Answers]:
+    """Train as the stage train does, giving the network at the end."""
+    torch.manual_seed(seed)
+    model, train = params.model, dataclasses.replace(params.train, seed=seed)
+    network = Network(model.fusion, *normalisation(training.images), trunk=model.trunk, deskew=model.deskew)
+    for _ in fit(network, training, validation, train, torch.device("cpu")):
+        pass
+    yield network
+
+
+def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, int, float, Any]:
+    """Give CPU-seconds, wall seconds and epochs to the first state of 99 % on digits, and its accuracies."""
+    cpu = wall = 0.0
+    digit, total, epochs = 0.0, None, 0
+    while True:
+        cpu_start, wall_start = time.process_time(), time.perf_counter()
+        answers = next(states, None)
+        cpu, wall = cpu + time.process_time() - cpu_start, wall + time.perf_counter() - wall_start
+        if answers is None:  # it has run out of epochs
+            return round(cpu, 3), round(wall, 3), epochs, digit, total
+        digit, total = score(answers, test)
+        epochs += 1
+        if digit >= GOAL:
+            return round(cpu, 3), round(wall, 3), epochs, digit, total
+
+
+@torch.no_grad()
+def score(answers: Answers, test: Split) -> tuple[float, float | None]:
+    """Give the accuracy on the test pairs of digit and, if there is one, sum."""
+    digits_right, sums_right = 0, None
+    for pairs in test.pairs.split(500):
+        image_index, numbers, sums = pairs.unbind(dim=1)
+        digit, total = answers(test.images[image_index], numbers)
+        digits_right += int((digit.argmax(1) == test.digits[image_index]).sum())
+        if total is not None:
+            sums_right = (sums_right or 0) + int((total.argmax(1) == sums).sum())
+    return digits_right / len(test.pairs), None if sums_right is None else sums_right / len(test.pairs)
+
+
+def results(runs: list[dict[str, str]], measured_on: str) -> dict[str, Any]:
+    """Give what benchmarks/results.json holds, from the runs."""
+    seconds = {name: [float(run["cpu_seconds"]) for run in runs if run["name"] == name] for name in ROUNDS}
+    digits = {name: [float(run["digit"]) for run in runs if run["name"] == name] for name in ROUNDS}
+    sums = {name: [float(run["sum"]) for run in runs if run["name"] == name and run["sum"]] for name in ROUNDS}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "measured_on": measured_on,
+        "recipe": Path("recipes/quick").read_text().split(),
+        "cpu_seconds": {
+            name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in seconds.items()
+        },
+        "accuracy": {name: spread(values) for name, values in digits.items()},
+        "sum_accuracy": {name: spread(values) for name, values in sums.items() if values},
+        "reached": {name: sum(value >= GOAL for value in values) for name, values in digits.items()},
+        "ratio": {
+            f"quick_over_{name}": round(medians["quick"] / medians[name], 5) for name in ROUNDS if name != "quick"
+        },
+    }
+
+
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Give mean, standard deviation over seeds (none of one), and how many seeds."""
+    deviation = round(statistics.stdev(values), 6) if len(values) > 1 else None
+    return {"mean": round(statistics.mean(values), 6), "sd": deviation, "n": len(values)}
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """Give the table of the README."""
+    lines = [
+        "| to 99 % of test digits | runs | CPU-seconds, median (range) | `quick` takes | digit % | sum % | reached |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, title in SHOWN.items():
+        seconds, runs = found["cpu_seconds"][name], found["accuracy"][name]["n"]
+        ratio = found["ratio"].get(f"quick_over_{name}")
+        accuracies = [found[kind].get(name) for kind in ("accuracy", "sum_accuracy")]
+        cells = [
+            title,
+            str(runs),
+            f"{seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f})",
+            ("" if found["reached"][name] else "under ") + f"1/{1 / ratio:.1f}" if ratio else "",
+            *(shown_spread(part) if part else "" for part in accuracies),
+            f"{found['reached'][name]} of {runs}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Mean ± standard deviation over seeds. Measured on: {found['measured_on']}."])
+
+
+def shown_spread(part: dict[str, Any]) -> str:
+    """Give an accuracy in percent, with its deviation if there is one."""
+    return f"{100 * part['mean']:.2f}" + ("" if part["sd"] is None else f" ± {100 * part['sd']:.2f}")
+
+
+def read_runs() -> list[dict[str, str]]:
+    """Give the runs measured so far."""
+    if not RUNS.exists():
+        return []
+    with RUNS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The benchmark: peers as they were published, a clock that stops at the goal, and a table of what was measured."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from benchmarks import costs, growth, speed
+from benchmarks.peers import PEERS, Items, SeedAdd, SeedConcat
+from digitsum.data.pairs import make_splits
+from digitsum.data.splits import load_split, save_split
+
+
+@pytest.fixture
+def in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def layers(network):
+    return {name: tuple(weights.shape) for name, weights in network.named_parameters() if name.endswith("weight")}
+
+
+def test_the_older_solutions_have_the_layers_of_their_write_ups():
+    concat, add = SeedConcat(), SeedAdd()
+    assert concat.image(torch.zeros(2, 1, 28, 28)).shape == (2, 192)
+    assert concat.fused[0].in_features == 212
+    assert [layer.out_features for layer in (concat.number, concat.digit, concat.sum)] == [20, 10, 19]
+    linear = [layer for layer in add.modules() if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(10368, 64), (64, 10), (10, 20), (20, 19)]
+    assert [layer.out_channels for layer in add.modules() if isinstance(layer, nn.Conv2d)] == [16, 32, 64, 128]
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_trains_and_answers(name, raw):
+    test = make_splits(raw, 50, 1, 0)["test"]
+    answers = next(PEERS[name](raw, 0))
+    digit, total = answers(test.images[:3], test.numbers[:3])
+    assert digit.shape == (3, 10)
+    assert (total is not None) == name.startswith("seed")
+    assert total is None or total.shape == (3, 19)
+    assert 0 <= speed.score(answers, test)[0] <= 1
+
+
+def test_numbers_of_the_older_solutions_are_redrawn_or_fixed_as_they_were(raw):
+    fixed, redrawn = Items(raw, redraw=False), Items(raw, redraw=True)
+    assert all(fixed[5][2].equal(fixed[5][2]) for _ in range(20))
+    assert not all(redrawn[5][2].equal(redrawn[5][2]) for _ in range(20))
+    _, digit, one_hot, total = fixed[7]
+    assert total == digit + one_hot.argmax()
+
+
+def test_the_clock_stops_at_the_first_state_that_reaches_the_goal_or_at_the_last(raw, in_root):
+    test = make_splits(raw, 50, 1, 0)["test"]
+
+    def answers_right(share):
+        def answers(images, numbers):
+            digits = torch.stack([(test.images == image).all(dim=(1, 2)).nonzero()[0, 0] % 10 for image in images])
+            wrong = torch.arange(len(digits)) >= share * len(digits)
+            return nn.functional.one_hot((digits + wrong) % 10, 10).float(), None
+
+        return answers
+
+    states = iter([answers_right(0.5), answers_right(1.0), answers_right(0.2)])
+    *_, epochs, digit, total = speed.time_to_goal(states, test)
+    assert (epochs, digit, total) == (2, 1.0, None)
+    *_, epochs, digit, total = speed.time_to_goal(islice(iter([answers_right(0.5)] * 4), 3), test)
+    assert (epochs, digit, total) == (3, 0.5, None)
+
+
+def test_more_images_and_more_pairs_make_a_split_that_training_takes(raw, tmp_path):
+    split = make_splits(raw, 50, 1, 0)["train"]
+    save_split(tmp_path / "split", growth.enlarge(split, 3, 4))
+    larger = load_split(tmp_path / "split")
+    assert (len(larger.images), len(larger.pairs)) == (3 * len(split.images), 12 * len(split.images))
+    assert larger.images[len(split.images) :].equal(split.images.repeat(2, 1, 1))
+
+
+def test_operations_are_counted_a_multiplication_and_an_addition_as_two():
+    assert costs.flop_of(lambda: torch.ones(10, 20) @ torch.ones(20, 30)) == 2 * 10 * 20 * 30
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").iterdir()))
+def test_a_recipe_means_in_the_benchmark_what_it_means_to_dvc(recipe, project, in_root, monkeypatch):
+    lines = (ROOT / "recipes" / recipe).read_text().split()
+    monkeypatch.chdir(project.folder)
+    expected = speed.read_recipe(Path("recipes") / recipe)
+    for line in lines:
+        key, value = line.split("=")
+        project.set_param(key, json.loads(value) if value[0].isdigit() else value)
+    now = speed.load_params("train")
+    for group in ("model", "train"):
+        assert vars(getattr(expected, group)).items() <= vars(getattr(now, group)).items()
+
+
+def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
+    found = json.loads(speed.RESULTS.read_text())
+    assert speed.results(speed.read_runs(), found["measured_on"]) == found, "run `make bench`"
+    assert speed.markdown(found) in Path("README.md").read_text(), "run `make bench`"
+
+
+def test_what_was_measured_holds_what_the_readme_promises(in_root):
+    found = json.loads(speed.RESULTS.read_text())
+    assert found["accuracy"]["quick"]["n"] >= 10
+    assert min(found["accuracy"]["quick"]["mean"], found["sum_accuracy"]["quick"]["mean"]) >= 0.99
+    assert found["ratio"]["quick_over_tuomaso"] <= 1 / 5
+    assert found["ratio"]["quick_over_pytorch_examples"] <= 1 / 50
+    for name in ("seed_concat", "seed_add"):
+        assert found["ratio"][f"quick_over_{name}"] <= 1 / 100 or found["reached"][name] == 0
