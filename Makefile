@@ -14,7 +14,7 @@ repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose i
 	$(IN_VENV) dvc repro
 
 quick: $(VENV)/.runs  ## an experiment with the parameters in recipes/quick: 99 % in seconds of training
-	$(IN_VENV) dvc exp run $(addprefix --set-param ,$(shell cat recipes/$@))
+	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
 
 test: $(VENV)/.tests  ## run the tests
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow"
