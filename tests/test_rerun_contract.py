@@ -38,7 +38,7 @@ PARAMETERS = {
     "train.device": ("cpu", "t"),
     "train.threads": (2, "te"),
     "train.seed": (1, "te"),
-    "train.epochs": (0.5, "te"),
+    "train.epochs": (1.5, "te"),
     "train.clean_epochs": (0, "te"),
     "train.batch_size": (50, "te"),
     "train.lr": (0.005, "te"),

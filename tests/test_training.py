@@ -81,6 +81,13 @@ def test_a_loss_that_is_lost_ends_training_with_the_cure(splits):
         train(splits, lr=1e30)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(0.001, 1), (0.7, 5), (9 / 7, 9)])
+def test_too_few_steps_are_refused_and_ten_are_enough(splits, epochs, steps):
+    with pytest.raises(DigitsumError, match=rf"which is {steps} steps of 50 pairs; .* Raise train.epochs or lower"):
+        train(splits, epochs=epochs, batch_size=50)
+    train(splits, epochs=1, batch_size=35)
+
+
 def test_with_shift_the_loss_of_the_sum_is_the_loss_of_the_digit():
     torch.manual_seed(0)
     digit_logits, digits, numbers = torch.randn(20, 10), torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
@@ -143,7 +150,7 @@ def test_the_last_epochs_are_not_warped(splits, monkeypatch, epochs, clean_epoch
         return answer(network, pixels, numbers, warps)
 
     monkeypatch.setattr(Network, "answer", record)
-    train(splits, epochs=epochs, clean_epochs=clean_epochs)
+    train(splits, epochs=epochs, clean_epochs=clean_epochs, batch_size=10)
     assert sum(warped) == pytest.approx(expected * len(splits["train"].pairs), abs=50)
 
 
@@ -199,5 +206,5 @@ def test_the_history_holds_every_epoch_and_the_latest_rounded_and_without_times(
 
 
 def test_results_of_an_epoch_are_plain_numbers(splits):
-    _, history = train(splits, epochs=1)
+    _, history = train(splits, epochs=1, batch_size=20)
     assert all(math.isfinite(value) for value in dataclasses.astuple(history[0]))

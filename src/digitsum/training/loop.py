@@ -20,6 +20,7 @@ from digitsum.randomness import derived_seed, generator
 from digitsum.training.augment import affine_maps, draw_warps
 
 VALIDATION_BATCH = 1000
+FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def fit(
 
     All randomness of an epoch is a function of (params.seed, epoch). Nothing is chosen by looking at validation:
     the learning rate falls to zero, and the last average is kept.
-    Raises DigitsumError if the loss becomes NaN or infinite.
+    Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
     """
     network.to(device)
     training, validation = _on_device(training, device), _on_device(validation, device)
@@ -52,6 +53,11 @@ def fit(
     scored = averaged.module if params.average_decay else network
     steps = math.ceil(len(training.pairs) / params.batch_size)  # of a whole epoch
     all_steps = math.ceil(steps * params.epochs)
+    if all_steps < FEWEST_STEPS:
+        raise DigitsumError(
+            f"params.yaml: train.epochs is {params.epochs:g}, which is {all_steps} steps of {params.batch_size} pairs; "
+            f"the learning rate needs {FEWEST_STEPS} to climb and fall. Raise train.epochs or lower train.batch_size"
+        )
     optimizer = torch.optim.AdamW(
         network.parameters(), params.lr, betas=(0.7, 0.9), weight_decay=params.weight_decay, fused=True
     )
