@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
-from digitsum.data.splits import load_split, normalisation
-from digitsum.model.network import Network
+from digitsum.data.splits import load_split
 from digitsum.model.views import after, look, upright
 from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.loop import pair_loss
-from studies.measuring import machine, put_between
+from studies.measuring import machine, new_network, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
 REPEATS = 30
@@ -36,15 +35,20 @@ def main() -> None:
     torch.set_num_threads(1)
     training = load_split(Path("data/paired/train.safetensors"))
     pairs = training.pairs[: params.train.batch_size]
-    network = Network(params.model.fusion, *normalisation(training.images))
+    network = new_network(params.model, training)
     pixels = training.images[pairs[:, 0]].float()
     numbers, digits = pairs[:, 1], training.digits[pairs[:, 0]].long()
-    warps = affine_maps(draw_warps(len(pairs), torch.Generator().manual_seed(0)), 10, 0.1, 0.1, 1)
+    train = params.train
+    draws = draw_warps(len(pairs), torch.Generator().manual_seed(0))
+    warps = affine_maps(draws, train.rotation, train.scaling, train.shear, train.translation)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
 
+    def loss_of(digit_logits: Tensor, sum_logits: Tensor) -> Tensor:
+        return pair_loss(digit_logits, sum_logits, digits, numbers, train.label_smoothing, train.sum_loss_share)
+
     def loss() -> Tensor:
-        return pair_loss(*network.answer(pixels, numbers, warps), digits, numbers, 0.05, 0.5)
+        return loss_of(*network.answer(pixels, numbers, warps))
 
     def step() -> None:
         optimizer.zero_grad()
@@ -54,7 +58,13 @@ def main() -> None:
 
     whole, flop = least_seconds(step), flop_of(lambda: loss().backward())
     rows = [("whole step", whole, flop)]
-    rows.append(("deskew, warp and sample", least_seconds(lambda: look(pixels, after(upright(pixels), warps), 24)), 0))
+    rows.append(
+        (
+            "deskew, warp and sample",
+            least_seconds(lambda: look(pixels, after(upright(pixels), warps), network.trunk.side)),
+            0,
+        )
+    )
     view = look(pixels, upright(pixels), network.trunk.side).unsqueeze(1) / 255
     for number, block in enumerate(network.trunk.embed[:-1], 1):
         assert isinstance(block, torch.nn.Sequential)
@@ -67,23 +77,14 @@ def main() -> None:
             rows.append((f"{name} {shown}" if part is convolution else name, least_seconds(run), flop_of(run)))
         view = block(values)
     logits = torch.randn(len(pairs), 10, requires_grad=True)
-    rows.append(
-        (
-            "fusion and loss, from digit logits",
-            least_seconds(
-                lambda: pair_loss(
-                    logits, network.fusion(logits, logits, numbers), digits, numbers, 0.05, 0.5
-                ).backward()
-            ),
-            0,
-        )
-    )
+    fused = least_seconds(lambda: loss_of(logits, network.fusion(logits, logits, numbers)).backward())
+    rows.append(("fusion and loss, from digit logits", fused, 0))
     rows.append(("optimiser", least_seconds(optimizer.step), 0))
     rows.append(("average of the weights", least_seconds(lambda: averaged.update_parameters(network)), 0))
     rows.append(("indexing the batch", least_seconds(lambda: training.images[pairs[:, 0]].float()), 0))
 
     peak = matrix_product_flops()
-    lines = ["| part of a step of 256 pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
+    lines = [f"| part of a step of {len(pairs)} pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
     for name, seconds, operations in rows:
         speed = f"{operations / seconds / 1e9:.0f}" if operations else ""
         lines.append(f"| {name} | {1000 * seconds:.2f} | {seconds / whole:.0%} | {speed} |")
@@ -135,7 +136,7 @@ def matrix_product_flops() -> float:
 
 def copy_bytes() -> float:
     """Give the bytes a second, read and written, of a copy that fits in no cache."""
-    source = torch.zeros(64 * 1024**2 // 4 * 4)
+    source = torch.zeros(64 * 1024**2)
     target = torch.empty_like(source)
     return 2 * source.nbytes / least_seconds(lambda: target.copy_(source))
 

@@ -2,8 +2,8 @@
 
     make growth    # writes its table and its figure into benchmarks/
 
-One epoch of the default recipe, each size in a process of its own, which tells its peak memory. The larger sets of
-images are MNIST's training split repeated: to the network's arithmetic, images are images.
+One epoch of the default recipe, each size in a process of its own, which tells its peak memory, libraries included. The
+larger sets of images are MNIST's training split repeated: to the network's arithmetic, images are images.
 """
 
 import argparse
@@ -20,16 +20,16 @@ import stages  # noqa: F401  prepares the environment as for a stage, before tor
 
 # isort: split
 import torch
-import torch._dynamo  # the first optimizer would import it, and count it as memory of training
+import torch._dynamo  # the first optimizer would import it, and its seconds would count
+from matplotlib.figure import Figure
 
 from digitsum.artifacts import write_csv
 from digitsum.data.pairs import draw_numbers
-from digitsum.data.splits import Split, load_split, normalisation, save_split
+from digitsum.data.splits import Split, load_split, save_split
 from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
-from digitsum.model.network import Network
 from digitsum.params import load_params
 from digitsum.training.loop import fit
-from studies.measuring import machine, put_between
+from studies.measuring import machine, new_network, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
 SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
@@ -65,7 +65,7 @@ def measure(split: Path) -> list[float]:
     training = load_split(split)
     validation = load_split(Path("data/paired/validation.safetensors"))
     torch.manual_seed(0)
-    network = Network("shift", *normalisation(training.images))
+    network = new_network(load_params("train").model, training)
     start = time.process_time()
     for _ in fit(network, training, validation, params, torch.device("cpu")):
         pass
@@ -96,8 +96,6 @@ def markdown(rows: list[list[float]]) -> str:
 
 def draw(rows: list[list[float]]) -> None:
     """Draw time and memory against the pairs, on logarithmic axes, with what would be proportional to the pairs."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 4.5))
     axis = new_axis(figure, left=0.9, right=0.2, bottom=0.6, top=0.5)
     pairs = [row[1] for row in rows]

@@ -9,7 +9,6 @@ the rows of benchmarks/speed.csv that were measured with the present recipe; aft
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import statistics
@@ -27,11 +26,10 @@ import torch._dynamo  # the first optimizer would import it, at the cost of whoe
 from benchmarks.peers import PEERS, Answers
 from digitsum.artifacts import write_csv, write_json
 from digitsum.data import idx
-from digitsum.data.splits import Split, load_split, normalisation
-from digitsum.model.network import Network
+from digitsum.data.splits import Split, load_split
 from digitsum.params import Params, load_params
 from digitsum.training.loop import fit
-from studies.measuring import machine, params_digest, put_between, read_recipe
+from studies.measuring import machine, new_network, params_digest, put_between, read_recipe, read_rows
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
@@ -63,7 +61,7 @@ def main() -> None:
         "quick": lambda seed: ours(training, validation, recipe, seed),
         **{name: lambda seed, train=train: train(mnist, seed) for name, train in PEERS.items()},  # type: ignore[misc]
     }
-    rows = [list(run.values()) for run in read_runs() if run["recipe"] == params_digest(recipe)]
+    rows = [list(run.values()) for run in read_rows(RUNS) if run["recipe"] == params_digest(recipe)]
     for seed in range(max(ROUNDS.values())):
         for name, rounds in ROUNDS.items():
             if seed < rounds and not any(row[1:3] == [name, str(seed)] for row in rows):
@@ -71,15 +69,15 @@ def main() -> None:
                 rows.append(["" if value is None else str(value) for value in row])
                 print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
                 write_csv(RUNS, COLUMNS, rows)
-    write_json(RESULTS, results(read_runs(), f"{machine()}, {options.threads} thread"))
+    write_json(RESULTS, results(read_rows(RUNS), f"{machine()}, {options.threads} thread"))
     put_between(README, BEGIN, END, markdown(json.loads(RESULTS.read_text())))
 
 
 def ours(training: Split, validation: Split, params: Params, seed: int) -> Iterator[Answers]:
     """Train as the stage train does, giving the network at the end."""
     torch.manual_seed(seed)
-    model, train = params.model, dataclasses.replace(params.train, seed=seed)
-    network = Network(model.fusion, *normalisation(training.images), trunk=model.trunk, deskew=model.deskew)
+    train = dataclasses.replace(params.train, seed=seed)
+    network = new_network(params.model, training)
     for _ in fit(network, training, validation, train, torch.device("cpu")):
         pass
     yield network
@@ -166,14 +164,6 @@ def markdown(found: dict[str, Any]) -> str:
 def shown_spread(part: dict[str, Any]) -> str:
     """Give an accuracy in percent, with its deviation if there is one."""
     return f"{100 * part['mean']:.2f}" + ("" if part["sd"] is None else f" ± {100 * part['sd']:.2f}")
-
-
-def read_runs() -> list[dict[str, str]]:
-    """Give the runs measured so far."""
-    if not RUNS.exists():
-        return []
-    with RUNS.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

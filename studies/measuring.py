@@ -1,5 +1,6 @@
-"""What studies and benchmarks share: recipes, the machine's name, a table put into a Markdown file."""
+"""What studies and benchmarks share: recipes, networks, measured rows, the machine's name, tables in Markdown files."""
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -11,7 +12,9 @@ import torch
 import yaml
 
 from digitsum.artifacts import write_bytes
-from digitsum.params import Params, load_params
+from digitsum.data.splits import Split, normalisation
+from digitsum.model.network import Network
+from digitsum.params import Model, Params, load_params
 
 
 def read_recipe(path: Path) -> Params:
@@ -29,6 +32,19 @@ def params_digest(params: Params) -> str:
     """Give a short digest of all parameters of data and training but the seed, for measured rows to be known by."""
     values = [vars(load_params("pair").pair), vars(params.model), {**vars(params.train), "seed": None}]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def new_network(model: Model, training: Split) -> Network:
+    """Make the network that the stage train makes, with weights from torch's global generator."""
+    return Network(model.fusion, *normalisation(training.images), trunk=model.trunk, deskew=model.deskew)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Give the rows of a CSV file of measurements; none if there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def machine() -> str:

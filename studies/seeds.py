@@ -8,7 +8,6 @@ studies/seeds.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import statistics
 import time
@@ -20,15 +19,14 @@ import stages  # noqa: F401  prepares the environment as for a stage, before tor
 import torch
 
 from digitsum.artifacts import write_csv
-from digitsum.data.splits import load_split, normalisation
+from digitsum.data.splits import load_split
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers
 from digitsum.model.fusions import FUSIONS
-from digitsum.model.network import Network
 from digitsum.params import Params, load_params
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
-from studies.measuring import machine, params_digest, put_between, read_recipe
+from studies.measuring import machine, new_network, params_digest, put_between, read_recipe, read_rows
 
 TABLE = Path("studies/seeds.csv")
 SCORES = ("digit", "sum", "joint", "all_numbers_joint")
@@ -44,7 +42,7 @@ def main() -> None:
     arguments.add_argument("--names", nargs="+", choices=settings, default=list(settings), help="(default all)")
     options = arguments.parse_args()
     digests = {name: params_digest(params) for name, params in settings.items()}
-    rows = [row for row in read_rows() if row["params"] == digests.get(row["name"])]
+    rows = [row for row in read_rows(TABLE) if row["params"] == digests.get(row["name"])]
     # Seed by seed, so that a slow hour of the machine strikes all alike.
     for seed in range(options.seeds):
         for name in options.names:
@@ -65,11 +63,11 @@ def variants() -> dict[str, Params]:
 
 def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     """Train one network as the stages train and evaluate do, and give its row."""
-    model, train = params.model, dataclasses.replace(params.train, seed=seed)
+    train = dataclasses.replace(params.train, seed=seed)
     torch.set_num_threads(train.threads)
     splits = {name: load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")}
     torch.manual_seed(seed)
-    network = Network(model.fusion, *normalisation(splits["train"].images), trunk=model.trunk, deskew=model.deskew)
+    network = new_network(params.model, splits["train"])
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in fit(network, splits["train"], splits["validation"], train, choose_device(train.device)):
         pass
@@ -107,14 +105,6 @@ def markdown(rows: list[dict[str, str]]) -> str:
         f"Accuracies: mean ± standard deviation over seeds. Seconds: median (range). Measured on: {machines}.",
     ]
     return "\n".join(lines)
-
-
-def read_rows() -> list[dict[str, str]]:
-    """Give the rows measured so far."""
-    if not TABLE.exists():
-        return []
-    with TABLE.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_a_recipe_means_in_the_benchmark_what_it_means_to_dvc(recipe, project, i
 
 def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
     found = json.loads(speed.RESULTS.read_text())
-    assert speed.results(speed.read_runs(), found["measured_on"]) == found, "run `make bench`"
+    assert speed.results(speed.read_rows(speed.RUNS), found["measured_on"]) == found, "run `make bench`"
     assert speed.markdown(found) in Path("README.md").read_text(), "run `make bench`"
 
 

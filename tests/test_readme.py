@@ -7,17 +7,18 @@ from statistics import mean
 from conftest import ROOT
 
 from studies import seeds
+from studies.measuring import read_rows
 
 
 def test_the_table_of_results_is_the_measured_one(monkeypatch):
     monkeypatch.chdir(ROOT)
-    rows = seeds.read_rows()
+    rows = read_rows(seeds.TABLE)
     assert seeds.markdown(rows) in (ROOT / "README.md").read_text(), "run `make seeds`"
 
 
 def test_the_results_were_measured_with_the_present_parameters_and_several_seeds(monkeypatch):
     monkeypatch.chdir(ROOT)
-    rows = seeds.read_rows()
+    rows = read_rows(seeds.TABLE)
     settings = seeds.variants()
     assert all(row["params"] == seeds.params_digest(settings[row["name"]]) for row in rows), "run `make seeds`"
     runs = Counter(row["name"] for row in rows)
@@ -27,7 +28,7 @@ def test_the_results_were_measured_with_the_present_parameters_and_several_seeds
 
 def test_the_mean_over_seeds_reaches_what_the_project_promises(monkeypatch):
     monkeypatch.chdir(ROOT)
-    rows = seeds.read_rows()
+    rows = read_rows(seeds.TABLE)
     joint = {name: mean(float(row["joint"]) for row in rows if row["name"] == name) for name in seeds.variants()}
     assert joint["shift"] >= 0.996
     assert joint["concat"] >= 0.99
