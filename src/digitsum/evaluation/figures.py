@@ -35,13 +35,9 @@ def draw_confusion(path: Path, table: ConfusionTable) -> None:
     axis.set_ylabel(f"true {table.answer}")
     axis.set_xticks(range(classes))
     axis.set_yticks(range(classes))
-    recall = axis.secondary_yaxis("right")
-    occurrences = counts.sum(axis=1)
-    recall.set_yticks(
-        range(classes),
-        [f"{counts[c, c] / occurrences[c]:.1%}" if occurrences[c] else "none" for c in range(classes)],
-    )
-    recall.set_ylabel("recall")
+    axis.text(classes - 0.4, -0.9, "recall")
+    for c, occurrences in enumerate(counts.sum(axis=1)):
+        axis.text(classes - 0.4, c, f"{counts[c, c] / occurrences:.1%}" if occurrences else "none", va="center")
     save_png(path, figure)
 
 
