@@ -7,20 +7,19 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import dvc.stage.run
 import numpy as np
 import pytest
 import stage_server
-import torch
 import yaml
-from dvc.repo import Repo
 
 from digitsum.data import idx
 
-torch.set_num_threads(1)  # two threads that wait for each other are slower on tiny batches, on a busy machine 7 times
+# PyTorch and DVC are imported where they are used: pytest reads this file in a process that runs no test, too.
+
 ROOT = Path(__file__).resolve().parent.parent
 DIGEST_KEYS = {
     idx.TRAIN_IMAGES: "train_images_sha256",
@@ -87,22 +86,56 @@ def raw(tiny_mnist, tmp_path):
     return idx.read_raw(tmp_path, tiny_mnist.digests)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_python(tmp_path_factory):
+def pytest_configure(config):
     """Put a `python` first on the PATH that runs stages in forks of a server: see stage_server.py."""
-    folder = tmp_path_factory.mktemp("bin")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # its parent has done so
+    folder = Path(tempfile.mkdtemp(prefix="stage-server-"))
     address = str(folder / "socket")
     client = folder / "python"
     client.write_text(stage_server.CLIENT.format(python=sys.executable, address=address))
     client.chmod(0o755)
-    with (
-        subprocess.Popen([sys.executable, stage_server.__file__, address], stdout=subprocess.PIPE, text=True) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        assert server.stdout.readline() == "ready\n"
-        patch.setenv("PATH", os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]))
-        yield
+    server = subprocess.Popen(
+        [sys.executable, stage_server.__file__, address],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TORCH_COMPILE_DISABLE": "1"},  # it would take minutes: test_training.py compiles once
+        text=True,
+    )
+    assert server.stdout.readline() == "ready\n"
+    path = os.environ["PATH"]
+    os.environ["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), path])
+
+    def end():
+        os.environ["PATH"] = path
         server.terminate()
+        server.communicate()
+        shutil.rmtree(folder)
+
+    config.add_cleanup(end)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Two threads that wait for each other are slower on tiny batches, on a busy machine 7 times."""
+    if "torch" in sys.modules:  # the tests of files that do not need it shall not wait for it
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_locks():
+    """Have DVC, in this process, read and write dvc.lock with YAML's C library: a tenth of a second instead of one.
+
+    It uses slower code that keeps comments; dvc.lock has none.
+    """
+    import dvc.utils.serialize._yaml as dvc_yaml
+    from ruamel.yaml import YAML
+
+    yaml_in_c = YAML(typ="safe")
+    yaml_in_c.default_flow_style = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dvc_yaml, "parse_yaml_for_update", dvc_yaml.parse_yaml)
+        patch.setattr(dvc_yaml, "_get_yaml", lambda: yaml_in_c)
+        yield
 
 
 class Project:
@@ -138,6 +171,9 @@ class Project:
 
     def reproduce(self, **options):
         """Do what `dvc repro` does, in this process, which saves DVC's start; give the stages whose commands ran."""
+        import dvc.stage.run
+        from dvc.repo import Repo
+
         commands_run = []
         run = dvc.stage.run.cmd_run
 
@@ -179,7 +215,8 @@ class Project:
 TINY_PARAMS = {
     "pair.validation_size": 50,
     "train.threads": 1,
-    "train.epochs": 2,
+    "train.epochs": 1,
+    "train.clean_epochs": 0,
     "train.batch_size": 20,
     "train.translation": 1,
     "train.rotation": 3,

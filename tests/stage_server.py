@@ -2,15 +2,17 @@
 
 The tests put a program named `python` first on the PATH. For `python -m stages.NAME` it asks this server, over a Unix
 socket, to run the stage with its own folder, environment and streams, and ends with the stage's exit code. The
-project's own code is not in the server: each run imports that of its folder.
+project's own code is not in the server: each run imports that of its folder. One server serves all workers of pytest.
 
     python stage_server.py SOCKET
 """
 
+import gc
 import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import traceback
@@ -37,7 +39,7 @@ sys.exit(int(server.makefile().read()))
 
 
 def run(folder, environment, module):
-    """Do what `python -m MODULE` does, in this process, a fork of the server; never come back."""
+    """Do what `python -m MODULE` does, in this process, a fork of the server; give the exit code."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -54,30 +56,35 @@ def run(folder, environment, module):
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    return code
+
+
+def answer(client):
+    """Run what a client orders, with its streams, and tell it the exit code."""
+    _, streams, _, _ = socket.recv_fds(client, 1, 3)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    client.sendall(str(run(**json.loads(client.makefile().read()))).encode())
 
 
 def serve(address):
-    """Answer one client after another, until this process is ended."""
+    """Answer every client in a fork of its own, until this process is ended."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
     print("ready", flush=True)  # who calls before the imports are done will wait
     for module in LIBRARIES:
         importlib.import_module(module)
+    gc.freeze()  # or each fork would soon collect garbage among all of PyTorch: a quarter of a second
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         client, _ = listener.accept()
-        _, streams, _, _ = socket.recv_fds(client, 1, 3)
-        order = json.loads(client.makefile().read())
-        child = os.fork()
-        if child == 0:
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-            run(**order)
-        for stream in streams:
-            os.close(stream)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        client.sendall(str(code).encode())
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            answer(client)
+            os._exit(0)
         client.close()
 
 
