@@ -68,7 +68,7 @@ def test_pairs_per_image_of_zero_is_refused(folder):
 def test_an_unknown_fusion_or_trunk_is_refused_with_the_names_of_those_there_are():
     with pytest.raises(DigitsumError, match='model.fusion is "glue", expected one of shift, concat, add'):
         Network("glue")
-    with pytest.raises(DigitsumError, match='model.trunk is "oak", expected one of strided, small'):
+    with pytest.raises(DigitsumError, match='model.trunk is "oak", expected one of strided, small, large'):
         Network("shift", trunk="oak")
 
 
