@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from digitsum.data.splits import load_split, normalisation
-from digitsum.model.network import Network, save_model
+from digitsum.data.splits import load_split
+from digitsum.model.network import new_network, save_model
 from digitsum.params import load_params
 from digitsum.stage import run_stage
 from digitsum.training.devices import choose_device
@@ -21,9 +21,7 @@ def main() -> None:
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
     torch.manual_seed(params.train.seed)  # for the initial weights
-    network = Network(
-        params.model.fusion, *normalisation(training.images), trunk=params.model.trunk, deskew=params.model.deskew
-    )
+    network = new_network(params.model, training)
     weights = sum(parameter.numel() for parameter in network.parameters())
     print(f"training on {device}: fusion {params.model.fusion}, {weights:,} weights, {len(training.pairs):,} pairs")
 

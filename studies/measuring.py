@@ -1,4 +1,4 @@
-"""What studies and benchmarks share: recipes, networks, measured rows, the machine's name, tables in Markdown files."""
+"""What studies and benchmarks share: recipes, measured rows, the machine's name, tables in Markdown files."""
 
 import csv
 import dataclasses
@@ -12,9 +12,7 @@ import torch
 import yaml
 
 from digitsum.artifacts import write_bytes
-from digitsum.data.splits import Split, normalisation
-from digitsum.model.network import Network
-from digitsum.params import Model, Params, load_params
+from digitsum.params import Params, load_params
 
 
 def read_recipe(path: Path) -> Params:
@@ -34,11 +32,6 @@ def params_digest(params: Params) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def new_network(model: Model, training: Split) -> Network:
-    """Make the network that the stage train makes, with weights from torch's global generator."""
-    return Network(model.fusion, *normalisation(training.images), trunk=model.trunk, deskew=model.deskew)
-
-
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Give the rows of a CSV file of measurements; none if there is no file yet."""
     if not path.exists():
@@ -47,10 +40,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def machine() -> str:
+def machine(device: torch.device) -> str:
     """Name the processor, or the GPU, and the versions that something was measured with."""
     cpus = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    processor = torch.cuda.get_device_name() if torch.cuda.is_available() else (cpus or [platform.machine()])[0]
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else (cpus or [platform.machine()])[0]
     return f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}"
 
 

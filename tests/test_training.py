@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
+import torch._inductor.config
 from conftest import ROOT
 from torch.nn import functional
 
@@ -145,9 +147,9 @@ def test_the_last_epochs_are_not_warped(splits, monkeypatch, epochs, clean_epoch
     warped = []
     answer = Network.answer
 
-    def record(network, pixels, numbers, warps=None):
+    def record(network, pixels, numbers, warps=None, *precision):
         warped.append(network.training and warps is not None and len(warps))
-        return answer(network, pixels, numbers, warps)
+        return answer(network, pixels, numbers, warps, *precision)
 
     monkeypatch.setattr(Network, "answer", record)
     train(splits, epochs=epochs, clean_epochs=clean_epochs, batch_size=10)
@@ -183,11 +185,49 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         choose_device("cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-def test_training_on_cuda_learns_what_it_learns_on_the_cpu(splits):
+def test_bfloat16_changes_the_trunk_a_little_and_nothing_around_it(splits):
     torch.manual_seed(0)
     network = Network("shift", 0.2, 0.3)
-    params = settings(epochs=4, batch_size=25)
+    pixels, numbers = splits["test"].images.float(), splits["test"].numbers
+    exact, rounded = (network.answer(pixels, numbers, None, dtype)[0] for dtype in (torch.float32, torch.bfloat16))
+    assert exact.dtype == rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_training_in_a_lower_precision_learns_nearly_the_same(splits, precision):
+    exact, rounded = (train(splits, precision=name, batch_size=20)[1][-1] for name in ("float32", precision))
+    assert torch.backends.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
+    assert rounded.training_loss == pytest.approx(exact.training_loss, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, and g++ is not here")
+def test_compiled_training_learns_nearly_the_same(splits):
+    plain, fast = (
+        train(splits, compile=flag, epochs=1, clean_epochs=0, batch_size=35)[1][-1] for flag in (False, True)
+    )
+    assert fast.training_loss != plain.training_loss
+    assert fast.training_loss == pytest.approx(plain.training_loss, rel=0.01)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_is_refused_with_the_cure(splits, monkeypatch):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/g++"))
+    with pytest.raises(
+        DigitsumError, match=r"train.compile is true, but nothing .*No working C\+\+ .*; set it to false"
+    ):
+        train(splits, compile=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("compile_", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_training_on_cuda_learns(splits, precision, compile_):
+    torch.manual_seed(0)
+    network = Network("shift", 0.2, 0.3)
+    params = settings(epochs=4, batch_size=25, precision=precision, compile=compile_)
     history = list(fit(network, splits["train"], splits["validation"], params, torch.device("cuda")))
     assert history[-1].joint_accuracy > 0.95
 

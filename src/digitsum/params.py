@@ -131,6 +131,8 @@ class Train(Group):
 
     device: str = choice("auto", "cpu", "cuda", "mps")
     threads: int = whole(at_least=1)
+    precision: str = choice("float32", "tf32", "bfloat16")
+    compile: bool = flag()
     seed: int = whole(at_least=0)
     epochs: float = number(above=0)
     clean_epochs: int = whole(at_least=0)

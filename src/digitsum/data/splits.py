@@ -22,6 +22,10 @@ class Split:
     digits: Tensor
     pairs: Tensor
 
+    def to(self, device: torch.device) -> "Split":
+        """Give the split with all its tensors on `device`."""
+        return Split(self.images.to(device), self.digits.to(device), self.pairs.to(device))
+
     @property
     def image_index(self) -> Tensor:
         """The image of each pair, int64 [P]."""

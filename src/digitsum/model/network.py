@@ -1,16 +1,18 @@
 """The network: a trunk reads the image, a fusion adds the number. Deskewing and normalisation are part of it."""
 
+import dataclasses
 from os import PathLike
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from digitsum.data.splits import Split, normalisation
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.trunks import TRUNKS
 from digitsum.model.views import after, look, same, upright
-from digitsum.params import check_choice
+from digitsum.params import Model, check_choice
 from digitsum.tensors import load_tensors, save_tensors
 
 
@@ -62,21 +64,33 @@ class Network(nn.Module):
             raise ValueError(f"numbers range from {int(numbers.min())} to {int(numbers.max())}, expected 0-9")
         return self.answer(images.float(), numbers)
 
-    def answer(self, pixels: Tensor, numbers: Tensor, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Do what `forward` does, unchecked, for float images with pixels 0-255, warped in training: see `read`."""
-        digit_logits, embedding = self.read(pixels, warps)
+    def answer(
+        self, pixels: Tensor, numbers: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor]:
+        """Do what `forward` does, unchecked, for float images with pixels 0-255; for training, see `read`."""
+        digit_logits, embedding = self.read(pixels, warps, precision)
         return digit_logits, self.fusion(digit_logits, embedding, numbers)
 
-    def read(self, pixels: Tensor, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def read(
+        self, pixels: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor]:
         """Give digit logits [N, 10] and embeddings [N, E] of float images [N, 28, 28] with pixels 0-255.
 
-        `warps`, affine maps [N, 2, 3], apply to what deskewing gives; both together sample the image once.
+        `warps`, affine maps [N, 2, 3], apply to what deskewing gives; both together sample the image once. The trunk
+        multiplies in `precision`, float32 or bfloat16; what comes before and after it is float32 always.
         """
         maps = upright(pixels) if self.config["deskew"] else same(pixels)
         view = look(pixels, maps if warps is None else after(maps, warps), self.trunk.side)
         normalised = (view / 255 - self.pixel_mean) / self.pixel_std
-        digit_logits, embedding = self.trunk(normalised.unsqueeze(1))
-        return digit_logits, embedding
+        with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+            digit_logits, embedding = self.trunk(normalised.unsqueeze(1))
+        return digit_logits.float(), embedding.float()
+
+
+def new_network(model: Model, training: Split) -> Network:
+    """Make the network that the parameters `model` describe, normalising as the images of `training` need it."""
+    mean, std = normalisation(training.images)
+    return Network(**dataclasses.asdict(model), pixel_mean=mean, pixel_std=std)
 
 
 def save_model(path: Path, network: Network) -> None:
@@ -90,10 +104,11 @@ def load_model(path: str | PathLike[str]) -> Network:
     Raises DigitsumError if the file is missing, damaged, or holds other tensors than such a network has.
     """
     tensors, config = load_tensors(Path(path))
-    if config.get("fusion") not in FUSIONS or config.get("trunk") not in TRUNKS or "deskew" not in config:
-        raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`")
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: leave no trace in the caller's draws
-        network = Network(config["fusion"], trunk=config["trunk"], deskew=config["deskew"])
+    try:
+        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: no trace in the caller's draws
+            network = Network(**config)
+    except (TypeError, DigitsumError):
+        raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Augmentation: one random affine warp an image, drawn on the CPU for a whole epoch, made on the device."""
+"""Augmentation: one random affine warp an image, drawn on the CPU, made on the device."""
 
 import math
 

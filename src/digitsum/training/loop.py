@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,9 +19,11 @@ from digitsum.model.network import Network
 from digitsum.params import Train
 from digitsum.randomness import derived_seed, generator
 from digitsum.training.augment import affine_maps, draw_warps
+from digitsum.training.devices import compiled, set_precision
 
 VALIDATION_BATCH = 1000
 FEWEST_STEPS = 10
+WARPED_AT_ONCE = 32  # batches whose warps are drawn together: few transfers to a device, and little memory
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ def fit(
     Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
     """
     network.to(device)
-    training, validation = _on_device(training, device), _on_device(validation, device)
+    answer = compiled(network.answer) if params.compile else network.answer
+    precision = set_precision(params.precision)
+    training, validation = training.to(device), validation.to(device)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.average_decay), use_buffers=True)
-    scored = averaged.module if params.average_decay else network
+    scored = cast(Network, averaged.module) if params.average_decay else network
     steps = math.ceil(len(training.pairs) / params.batch_size)  # of a whole epoch
     all_steps = math.ceil(steps * params.epochs)
     if all_steps < FEWEST_STEPS:
@@ -72,7 +77,7 @@ def fit(
         batches = itertools.islice(_batches(training, params, epoch), all_steps - (epoch - 1) * steps)
         with tqdm(total=steps, desc=f"epoch {epoch}/{params.epochs:g}", leave=False, disable=None) as bar:
             for pixels, digits, numbers, warps in batches:
-                digit_logits, sum_logits = network.answer(pixels, numbers, warps)
+                digit_logits, sum_logits = answer(pixels, numbers, warps, precision)
                 loss = pair_loss(
                     digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share
                 )
@@ -125,33 +130,29 @@ def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, 
     draws = generator("epoch", params.seed, epoch)
     torch.manual_seed(derived_seed("layers", params.seed, epoch))  # for layers that draw, such as dropout
     device = split.pairs.device
-    order = torch.randperm(len(split.pairs), generator=draws).to(device)
     is_clean = epoch > math.ceil(params.epochs) - params.clean_epochs
-    warps = draw_warps(len(order), draws).to(device)
-    for start in range(0, len(order), params.batch_size):
-        batch = slice(start, start + params.batch_size)
-        image_index, numbers, _ = split.pairs[order[batch]].unbind(dim=1)
-        pixels = split.images[image_index].float()
-        maps = affine_maps(warps[batch], params.rotation, params.scaling, params.shear, params.translation)
-        yield pixels, split.digits[image_index].long(), numbers, None if is_clean else maps
+    order = torch.randperm(len(split.pairs), generator=draws).to(device)
+    for block in order.split(WARPED_AT_ONCE * params.batch_size):
+        warps = draw_warps(len(block), draws).to(device)
+        maps = affine_maps(warps, params.rotation, params.scaling, params.shear, params.translation)
+        for batch, batch_maps in zip(block.split(params.batch_size), maps.split(params.batch_size), strict=True):
+            image_index, numbers, _ = split.pairs[batch].unbind(dim=1)
+            pixels = split.images[image_index].float()
+            yield pixels, split.digits[image_index].long(), numbers, None if is_clean else batch_maps
 
 
 @torch.no_grad()
-def _validate(network: torch.nn.Module, split: Split, params: Train) -> tuple[float, float, float, float]:
+def _validate(network: Network, split: Split, params: Train) -> tuple[float, float, float, float]:
     """Give the loss and the accuracies of digit, sum and both, and leave `network` in eval mode."""
     network.eval()
     totals = torch.zeros(4, dtype=torch.float64)
     for batch in split.pairs.split(VALIDATION_BATCH):
         image_index, numbers, sums = batch.unbind(dim=1)
         digits = split.digits[image_index].long()
-        digit_logits, sum_logits = network(split.images[image_index], numbers)
+        digit_logits, sum_logits = network.answer(split.images[image_index].float(), numbers)
         loss = pair_loss(digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share)
         digit_right, sum_right = digit_logits.argmax(1) == digits, sum_logits.argmax(1) == sums
         counts = [right.sum() for right in (digit_right, sum_right, digit_right & sum_right)]
         totals += torch.stack([loss * len(batch), *counts]).cpu()
     loss, digit_accuracy, sum_accuracy, joint_accuracy = (totals / len(split.pairs)).tolist()
     return loss, digit_accuracy, sum_accuracy, joint_accuracy
-
-
-def _on_device(split: Split, device: torch.device) -> Split:
-    return Split(split.images.to(device), split.digits.to(device), split.pairs.to(device))
