@@ -6,7 +6,7 @@ import torch
 
 from digitsum.artifacts import write_json
 from digitsum.data.splits import load_split
-from digitsum.evaluation.predict import predict, save_predictions, score_all_numbers
+from digitsum.evaluation.predict import predict, save_predictions, score_all_numbers, see_images
 from digitsum.model.network import load_model
 from digitsum.params import load_params
 from digitsum.stage import run_stage
@@ -22,9 +22,10 @@ def main() -> None:
     from digitsum.evaluation.figures import draw_confusion, draw_mistakes
     from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion
 
-    predictions = predict(network, test)
+    evidence = see_images(network, test.images)
+    predictions = predict(network, test, evidence)
     save_predictions(Path("data/predictions/test.safetensors"), predictions)
-    headline = headline_metrics(predictions, score_all_numbers(network, test), params.calibration_bins)
+    headline = headline_metrics(predictions, score_all_numbers(network, test, evidence), params.calibration_bins)
     write_json(Path("metrics/evaluate.json"), headline)
     write_json(Path("metrics/per_class.json"), per_class_metrics(predictions))
     for answer in ("digit", "sum"):

@@ -21,12 +21,13 @@ import torch
 from digitsum.artifacts import write_csv
 from digitsum.data.splits import load_split
 from digitsum.evaluation.metrics import headline_metrics
-from digitsum.evaluation.predict import predict, score_all_numbers
+from digitsum.evaluation.predict import predict, score_all_numbers, see_images
 from digitsum.model.fusions import FUSIONS
+from digitsum.model.network import new_network
 from digitsum.params import Params, load_params
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
-from studies.measuring import machine, new_network, params_digest, put_between, read_recipe, read_rows
+from studies.measuring import machine, params_digest, put_between, read_recipe, read_rows
 
 TABLE = Path("studies/seeds.csv")
 SCORES = ("digit", "sum", "joint", "all_numbers_joint")
@@ -65,18 +66,21 @@ def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     """Train one network as the stages train and evaluate do, and give its row."""
     train = dataclasses.replace(params.train, seed=seed)
     torch.set_num_threads(train.threads)
+    device = choose_device(train.device)
     splits = {name: load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")}
     torch.manual_seed(seed)
     network = new_network(params.model, splits["train"])
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in fit(network, splits["train"], splits["validation"], train, choose_device(train.device)):
+    for _ in fit(network, splits["train"], splits["validation"], train, device):
         pass
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    scores = headline_metrics(predict(network, splits["test"]), score_all_numbers(network, splits["test"]), 15)
+    test = splits["test"]
+    evidence = see_images(network, test.images)
+    scores = headline_metrics(predict(network, test, evidence), score_all_numbers(network, test, evidence), 15)
     weights = sum(parameter.numel() for parameter in network.parameters())
     row = [params_digest(params), name, seed, weights]
     row += [scores[answer]["accuracy"] for answer in ("digit", "sum", "joint")]
-    row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1), machine()]
+    row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1), machine(device)]
     print(dict(zip(COLUMNS, row, strict=True)), flush=True)
     return dict(zip(COLUMNS, map(str, row), strict=True))
 

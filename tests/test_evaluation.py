@@ -18,7 +18,14 @@ from digitsum.evaluation.metrics import (
     per_class_metrics,
     write_confusion,
 )
-from digitsum.evaluation.predict import AllNumbersScore, Predictions, predict, save_predictions, score_all_numbers
+from digitsum.evaluation.predict import (
+    AllNumbersScore,
+    Predictions,
+    predict,
+    save_predictions,
+    score_all_numbers,
+    see_images,
+)
 from digitsum.model.network import Network
 from digitsum.tensors import load_tensors
 
@@ -139,13 +146,15 @@ def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
             right = sum_logits.argmax(1) == digits + number
             sum_right += right.sum().item()
             joint_right += (right & (digit_logits.argmax(1) == digits)).sum().item()
-    assert score_all_numbers(network, test) == AllNumbersScore(sum_right / 1000, joint_right / 1000)
+    assert score_all_numbers(network, test, see_images(network, test.images)) == AllNumbersScore(
+        sum_right / 1000, joint_right / 1000
+    )
 
 
 def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw, tmp_path):
     torch.manual_seed(0)
     network, test = Network("concat").eval(), make_splits(raw, 50, 2, 0)["test"]
-    predictions = predict(network, test)
+    predictions = predict(network, test, see_images(network, test.images))
     save_predictions(tmp_path / "predictions", predictions)
     tensors, _ = load_tensors(tmp_path / "predictions")
     with torch.no_grad():
@@ -165,7 +174,7 @@ def test_a_certain_mistake_has_a_finite_loss(raw):
     network, test = Network("shift").eval(), make_splits(raw, 50, 1, 0)["test"]
     with torch.no_grad():
         network.trunk.classify.bias[3] = 300.0
-    predictions = predict(network, test)
-    headline = headline_metrics(predictions, score_all_numbers(network, test), 15)
+    predictions = predict(network, test, see_images(network, test.images))
+    headline = headline_metrics(predictions, score_all_numbers(network, test, see_images(network, test.images)), 15)
     assert headline["digit"]["loss"] > 200
     assert json.dumps(headline, allow_nan=False)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,13 @@ from digitsum.model.network import Network
 from digitsum.tensors import save_tensors
 
 BATCH = 500  # images at once; a fixed number, because sums of floats depend on how they are grouped
+
+
+class Evidence(NamedTuple):
+    """What the trunk says of M images: digit_logits float32 [M, 10], embeddings float32 [M, E]."""
+
+    digit_logits: Tensor
+    embeddings: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,15 +59,24 @@ class AllNumbersScore:
 
 
 @torch.no_grad()
-def predict(network: Network, split: Split) -> Predictions:
+def see_images(network: Network, images: Tensor) -> Evidence:
+    """Have the trunk read uint8 `images` [M, 28, 28], each once, whatever numbers will be asked of it."""
+    logits, embeddings = zip(*(network.read(batch.float()) for batch in images.split(BATCH)), strict=True)
+    return Evidence(torch.cat(logits), torch.cat(embeddings))
+
+
+@torch.no_grad()
+def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
     """Give the network's predictions for all pairs of `split`, in the split's order."""
-    digits = split.digits[split.image_index].long()
     parts = []
     for batch in split.pairs.split(BATCH):
-        digit_logits, sum_logits = network(split.images[batch[:, 0]], batch[:, 1])
+        image_index, numbers, _ = batch.unbind(dim=1)
+        digit_logits, embeddings = evidence.digit_logits[image_index], evidence.embeddings[image_index]
+        sum_logits = network.fusion(digit_logits, embeddings, numbers)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
+    digits = split.digits[split.image_index].long()
     return Predictions(
         image_index=split.image_index,
         digits=digits,
@@ -73,17 +90,16 @@ def predict(network: Network, split: Split) -> Predictions:
 
 
 @torch.no_grad()
-def score_all_numbers(network: Network, split: Split) -> AllNumbersScore:
-    """Score every image of `split` with all ten numbers: no luck of the draw. The trunk reads each image once."""
+def score_all_numbers(network: Network, split: Split, evidence: Evidence) -> AllNumbersScore:
+    """Score every image of `split` with all ten numbers: no luck of the draw."""
+    digits = split.digits.long()
+    digit_right = evidence.digit_logits.argmax(1) == digits
     sums_right = joint_right = 0
-    for images, digits in zip(split.images.split(BATCH), split.digits.long().split(BATCH), strict=True):
-        digit_logits, embedding = network.read(images.float())
-        digit_right = digit_logits.argmax(1) == digits
-        for number in range(10):
-            numbers = torch.full_like(digits, number)
-            sum_right = network.fusion(digit_logits, embedding, numbers).argmax(1) == digits + number
-            sums_right += int(sum_right.sum())
-            joint_right += int((sum_right & digit_right).sum())
+    for number in range(10):
+        sum_logits = network.fusion(*evidence, torch.full_like(digits, number))
+        sum_right = sum_logits.argmax(1) == digits + number
+        sums_right += int(sum_right.sum())
+        joint_right += int((sum_right & digit_right).sum())
     pairs = 10 * len(split.images)
     return AllNumbersScore(sums_right / pairs, joint_right / pairs)
 
