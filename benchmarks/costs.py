@@ -19,11 +19,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from digitsum.data.splits import load_split
+from digitsum.model.network import new_network
 from digitsum.model.views import after, look, upright
 from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.loop import pair_loss
-from studies.measuring import machine, new_network, put_between
+from studies.measuring import machine, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
 REPEATS = 30
@@ -95,7 +96,7 @@ def main() -> None:
         f"{params.train.epochs:g} epochs of training are {all_flop / 1e12:.1f} TFLOP. A product of two matrices of "
         f"1024 x 1024 ran at {peak / 1e9:.0f} GFLOP/s, a copy at {copy_bytes() / 1e9:.1f} GB/s. At the speed of the "
         f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. "
-        f"Measured on: {machine()}.",
+        f"Measured on: {machine(torch.device('cpu'))}.",
     ]
     put_between(README, BEGIN, END, "\n".join(lines))
     print("\n".join(lines))

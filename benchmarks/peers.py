@@ -1,7 +1,7 @@
 """The peers, written anew from their published descriptions: layers, optimiser, schedule, batch size.
 
-Each is a function that takes MNIST and a seed, trains, and after every epoch gives the network as it stands, so that
-who measures can stop the clock, score it, and let it go on.
+Each is a function that takes MNIST, a seed and a device, trains there, and after every epoch gives the network as it
+stands, so that who measures can stop the clock, score it, and let it go on.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,20 +17,21 @@ from digitsum.data.idx import RawMnist
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, as all the write-ups have it
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""Takes uint8 images [N, 28, 28] and numbers [N]; gives digit logits [N, 10], and sum logits [N, 19] if it has them."""
+"""Takes uint8 images [N, 28, 28] and numbers [N], on the device; gives digit logits [N, 10], and sum logits [N, 19]
+if it has them."""
 
 
-def tuomaso(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+def tuomaso(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """github.com/tuomaso/train_mnist_fast, its last step: one epoch, all data in memory, no augmentation."""
     torch.manual_seed(seed)
-    images, digits = in_memory(mnist)
+    images, digits = in_memory(mnist, device)
     network = nn.Sequential(
         nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(),
         nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
         nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10),
-    )  # fmt: skip
+    ).to(device)  # fmt: skip
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.7, 0.9))
-    batches = torch.randperm(len(images)).split(256)
+    batches = torch.randperm(len(images)).to(device).split(256)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, len(batches), cycle_momentum=False)
     for batch in batches:
         learn(network, optimizer, images[batch], digits[batch])
@@ -38,19 +39,19 @@ def tuomaso(mnist: RawMnist, seed: int) -> Iterator[Answers]:
     yield digits_only(network)
 
 
-def pytorch_examples(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """github.com/pytorch/examples, mnist: up to 14 epochs of Adadelta. Its data, to be fair, in memory."""
     torch.manual_seed(seed)
-    images, digits = in_memory(mnist)
+    images, digits = in_memory(mnist, device)
     network = nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
         nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10),
-    )  # fmt: skip
+    ).to(device)  # fmt: skip
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
     for _ in range(14):
         network.train()
-        for batch in torch.randperm(len(images)).split(64):
+        for batch in torch.randperm(len(images)).to(device).split(64):
             learn(network, optimizer, images[batch], digits[batch])
         schedule.step()
         yield digits_only(network)
@@ -100,16 +101,16 @@ class SeedAdd(nn.Module):
         return digit.softmax(dim=1), self.sum(digit + numbers).softmax(dim=1)
 
 
-def seed_concat(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+def seed_concat(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """The older solution `concat`: softmax before the cross-entropy, a new number at every access."""
     torch.manual_seed(seed)
-    return train_by_items(SeedConcat(), Items(mnist, redraw=True), batch_size=128)
+    return train_by_items(SeedConcat().to(device), Items(mnist, redraw=True), 128, device)
 
 
-def seed_add(mnist: RawMnist, seed: int) -> Iterator[Answers]:
+def seed_add(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """The older solution `add`: softmax before the cross-entropy, numbers drawn once."""
     torch.manual_seed(seed)
-    return train_by_items(SeedAdd(), Items(mnist, redraw=False), batch_size=200)
+    return train_by_items(SeedAdd().to(device), Items(mnist, redraw=False), 200, device)
 
 
 class Items(Dataset[Any]):
@@ -135,11 +136,12 @@ class Items(Dataset[Any]):
         return self.prepare(self.mnist.train_images[index]), digit, one_hot, digit + number
 
 
-def train_by_items(network: nn.Module, items: Items, batch_size: int, epochs: int = 10) -> Iterator[Answers]:
-    """Train with Adam, 0.001, on digit and sum; the optimisers are not in the write-ups."""
+def train_by_items(network: nn.Module, items: Items, batch_size: int, device: torch.device) -> Iterator[Answers]:
+    """Train ten epochs with Adam, 0.001, on digit and sum; the optimisers are not in the write-ups."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
-    for _ in range(epochs):
-        for images, digits, numbers, sums in DataLoader(items, batch_size, shuffle=True):
+    for _ in range(10):
+        for batch in DataLoader(items, batch_size, shuffle=True):
+            images, digits, numbers, sums = (part.to(device) for part in batch)
             digit, total = network(images, numbers)
             loss = functional.cross_entropy(digit, digits) + functional.cross_entropy(total, sums)
             optimizer.zero_grad()
@@ -156,9 +158,10 @@ def learn(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
     optimizer.step()
 
 
-def in_memory(mnist: RawMnist) -> tuple[Tensor, Tensor]:
+def in_memory(mnist: RawMnist, device: torch.device) -> tuple[Tensor, Tensor]:
     """Give the training images, normalised, [M, 1, 28, 28], and their digits [M]."""
-    return normalised(torch.from_numpy(mnist.train_images.copy())), torch.from_numpy(mnist.train_labels.copy()).long()
+    images, digits = (torch.from_numpy(part.copy()).to(device) for part in (mnist.train_images, mnist.train_labels))
+    return normalised(images), digits.long()
 
 
 def normalised(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How long to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds.
+"""How long to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds; on a GPU, in seconds.
 
     make bench    # an hour; then the table stands in README.md, every run in benchmarks/speed.csv
 
@@ -27,14 +27,16 @@ from benchmarks.peers import PEERS, Answers
 from digitsum.artifacts import write_csv, write_json
 from digitsum.data import idx
 from digitsum.data.splits import Split, load_split
+from digitsum.model.network import new_network
 from digitsum.params import Params, load_params
+from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
-from studies.measuring import machine, new_network, params_digest, put_between, read_recipe, read_rows
+from studies.measuring import machine, params_digest, put_between, read_recipe, read_rows
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("recipe", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
+COLUMNS = ("recipe", "device", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
 GOAL = 0.99
 ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "seed_concat": 1, "seed_add": 1}  # the last: 40 minutes
 SHOWN = {
@@ -50,35 +52,40 @@ def main() -> None:
     """Measure round by round; write every run, the results and the table."""
     arguments = argparse.ArgumentParser(description="Time the recipe quick and its peers to 99 %.")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
+    arguments.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
     fetch = load_params("fetch").fetch
     mnist = idx.read_raw(Path("data/raw"), idx.expected_digests(fetch))
-    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")) for name in SPLITS)
+    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")).to(device) for name in SPLITS)
     recipe = read_recipe(Path("recipes/quick"))
 
     contestants: dict[str, Callable[[int], Iterator[Answers]]] = {
-        "quick": lambda seed: ours(training, validation, recipe, seed),
-        **{name: lambda seed, train=train: train(mnist, seed) for name, train in PEERS.items()},  # type: ignore[misc]
+        "quick": lambda seed: ours(training, validation, recipe, seed, device),
+        **{name: lambda seed, train=train: train(mnist, seed, device) for name, train in PEERS.items()},  # type: ignore[misc]
     }
+    present = [params_digest(recipe), device.type]
     rows = [list(run.values()) for run in read_rows(RUNS) if run["recipe"] == params_digest(recipe)]
     for seed in range(max(ROUNDS.values())):
         for name, rounds in ROUNDS.items():
-            if seed < rounds and not any(row[1:3] == [name, str(seed)] for row in rows):
-                row = [params_digest(recipe), name, seed, *time_to_goal(contestants[name](seed), test)]
+            if seed < rounds and not any(row[:4] == [*present, name, str(seed)] for row in rows):
+                row = [*present, name, seed, *time_to_goal(contestants[name](seed), test)]
                 rows.append(["" if value is None else str(value) for value in row])
                 print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
                 write_csv(RUNS, COLUMNS, rows)
-    write_json(RESULTS, results(read_rows(RUNS), f"{machine()}, {options.threads} thread"))
+    here = [run for run in read_rows(RUNS) if run["device"] == device.type]
+    where = machine(device) + (f", {options.threads} thread" if device.type == "cpu" else "")
+    write_json(RESULTS, results(here, where, "cpu_seconds" if device.type == "cpu" else "wall_seconds"))
     put_between(README, BEGIN, END, markdown(json.loads(RESULTS.read_text())))
 
 
-def ours(training: Split, validation: Split, params: Params, seed: int) -> Iterator[Answers]:
+def ours(training: Split, validation: Split, params: Params, seed: int, device: torch.device) -> Iterator[Answers]:
     """Train as the stage train does, giving the network at the end."""
     torch.manual_seed(seed)
     train = dataclasses.replace(params.train, seed=seed)
     network = new_network(params.model, training)
-    for _ in fit(network, training, validation, train, torch.device("cpu")):
+    for _ in fit(network, training, validation, train, device):
         pass
     yield network
 
@@ -90,6 +97,8 @@ def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, 
     while True:
         cpu_start, wall_start = time.process_time(), time.perf_counter()
         answers = next(states, None)
+        if test.images.is_cuda:
+            torch.cuda.synchronize()
         cpu, wall = cpu + time.process_time() - cpu_start, wall + time.perf_counter() - wall_start
         if answers is None:  # it has run out of epochs
             return round(cpu, 3), round(wall, 3), epochs, digit, total
@@ -112,18 +121,19 @@ def score(answers: Answers, test: Split) -> tuple[float, float | None]:
     return digits_right / len(test.pairs), None if sums_right is None else sums_right / len(test.pairs)
 
 
-def results(runs: list[dict[str, str]], measured_on: str) -> dict[str, Any]:
-    """Give what benchmarks/results.json holds, from the runs."""
-    seconds = {name: [float(run["cpu_seconds"]) for run in runs if run["name"] == name] for name in ROUNDS}
+def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[str, Any]:
+    """Give what benchmarks/results.json holds, from the runs; ratios are of the seconds of `clock`."""
     digits = {name: [float(run["digit"]) for run in runs if run["name"] == name] for name in ROUNDS}
     sums = {name: [float(run["sum"]) for run in runs if run["name"] == name and run["sum"]] for name in ROUNDS}
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    seconds = {
+        kind: {name: seconds_of(name, kind, runs) for name in ROUNDS} for kind in ("cpu_seconds", "wall_seconds")
+    }
+    medians = {name: seconds[clock][name]["median"] for name in ROUNDS}
     return {
         "measured_on": measured_on,
+        "clock": clock,
         "recipe": Path("recipes/quick").read_text().split(),
-        "cpu_seconds": {
-            name: {"median": medians[name], "min": min(values), "max": max(values)} for name, values in seconds.items()
-        },
+        **seconds,
         "accuracy": {name: spread(values) for name, values in digits.items()},
         "sum_accuracy": {name: spread(values) for name, values in sums.items() if values},
         "reached": {name: sum(value >= GOAL for value in values) for name, values in digits.items()},
@@ -131,6 +141,12 @@ def results(runs: list[dict[str, str]], measured_on: str) -> dict[str, Any]:
             f"quick_over_{name}": round(medians["quick"] / medians[name], 5) for name in ROUNDS if name != "quick"
         },
     }
+
+
+def seconds_of(name: str, kind: str, runs: list[dict[str, str]]) -> dict[str, float]:
+    """Give median and range of the seconds that the runs of `name` took."""
+    values = [float(run[kind]) for run in runs if run["name"] == name]
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
@@ -141,12 +157,13 @@ def spread(values: list[float]) -> dict[str, float | None]:
 
 def markdown(found: dict[str, Any]) -> str:
     """Give the table of the README."""
+    title = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[found["clock"]]
     lines = [
-        "| to 99 % of test digits | runs | CPU-seconds, median (range) | `quick` takes | digit % | sum % | reached |",
+        f"| to 99 % of test digits | runs | {title}, median (range) | `quick` takes | digit % | sum % | reached |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, title in SHOWN.items():
-        seconds, runs = found["cpu_seconds"][name], found["accuracy"][name]["n"]
+        seconds, runs = found[found["clock"]][name], found["accuracy"][name]["n"]
         ratio = found["ratio"].get(f"quick_over_{name}")
         accuracies = [found[kind].get(name) for kind in ("accuracy", "sum_accuracy")]
         cells = [
