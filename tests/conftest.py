@@ -132,6 +132,7 @@ def quick_locks():
 
     yaml_in_c = YAML(typ="safe")
     yaml_in_c.default_flow_style = False
+    yaml_in_c.sort_base_mapping_type_on_output = False
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dvc_yaml, "parse_yaml_for_update", dvc_yaml.parse_yaml)
         patch.setattr(dvc_yaml, "_get_yaml", lambda: yaml_in_c)
