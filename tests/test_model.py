@@ -133,6 +133,10 @@ def test_a_model_file_that_is_none_is_refused(tmp_path):
     save_tensors(path, {"a": torch.zeros(1)})
     with pytest.raises(DigitsumError, match="is not a model of this version"):
         load_model(path)
+    for config in ({"fusion": "shift"}, {"fusion": "shift", "trunk": "small"}, {**Network("shift").config, "more": 1}):
+        save_tensors(path, Network("shift", trunk="small").state_dict(), config)
+        with pytest.raises(DigitsumError, match="is not a model of this version"):
+            load_model(path)
     save_tensors(path, {"a": torch.zeros(1)}, Network("shift").config)
     with pytest.raises(DigitsumError, match="does not fit this version of the network"):
         load_model(path)

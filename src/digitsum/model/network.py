@@ -107,6 +107,8 @@ def load_model(path: str | PathLike[str]) -> Network:
     try:
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: no trace in the caller's draws
             network = Network(**config)
+        if network.config != config:  # it names less, and what is not named must not be guessed
+            raise TypeError
     except (TypeError, DigitsumError):
         raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None
     try:
