@@ -58,7 +58,8 @@ def main() -> None:
     device = choose_device(options.device)
     fetch = load_params("fetch").fetch
     mnist = idx.read_raw(Path("data/raw"), idx.expected_digests(fetch))
-    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")).to(device) for name in SPLITS)
+    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")) for name in SPLITS)
+    test = test.to(device)
     recipe = read_recipe(Path("recipes/quick"))
 
     contestants: dict[str, Callable[[int], Iterator[Answers]]] = {
@@ -66,7 +67,7 @@ def main() -> None:
         **{name: lambda seed, train=train: train(mnist, seed, device) for name, train in PEERS.items()},  # type: ignore[misc]
     }
     present = [params_digest(recipe), device.type]
-    rows = [list(run.values()) for run in read_rows(RUNS) if run["recipe"] == params_digest(recipe)]
+    rows = [list(run.values()) for run in read_rows(RUNS) if run["recipe"] == present[0]]
     for seed in range(max(ROUNDS.values())):
         for name, rounds in ROUNDS.items():
             if seed < rounds and not any(row[:4] == [*present, name, str(seed)] for row in rows):
@@ -157,9 +158,9 @@ def spread(values: list[float]) -> dict[str, float | None]:
 
 def markdown(found: dict[str, Any]) -> str:
     """Give the table of the README."""
-    title = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[found["clock"]]
+    unit = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[found["clock"]]
     lines = [
-        f"| to 99 % of test digits | runs | {title}, median (range) | `quick` takes | digit % | sum % | reached |",
+        f"| to 99 % of test digits | runs | {unit}, median (range) | `quick` takes | digit % | sum % | reached |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, title in SHOWN.items():
