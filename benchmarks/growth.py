@@ -37,6 +37,7 @@ from studies.measuring import machine, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
 SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
+PAIRS = 55_000  # that every size trains on: all of the smallest
 ROUNDS = 3
 COLUMNS = ("images", "pairs", "cpu_seconds", "seconds_per_million_pairs", "data_megabytes", "peak_megabytes")
 MEGABYTE = 1e6
@@ -50,17 +51,15 @@ def main() -> None:
     if split:
         print(json.dumps(measure(split)))
         return
-    rows: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder:
         for images, pairs_per_image in SIZES:
             larger = enlarge(load_split(Path("data/paired/train.safetensors")), images, pairs_per_image)
             save_split(Path(folder, f"{images}-{pairs_per_image}"), larger)
         runs = [[run_alone(Path(folder, f"{a}-{b}")) for a, b in SIZES] for _ in range(ROUNDS)]
-    for of_size in zip(*runs, strict=True):
-        rows.append(min(of_size, key=lambda row: row[COLUMNS.index("cpu_seconds")]))
-        print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
+    rows = [min(of_size, key=lambda row: row[COLUMNS.index("cpu_seconds")]) for of_size in zip(*runs, strict=True)]
     write_csv(Path("benchmarks/growth.csv"), COLUMNS, rows)
     put_between(README, BEGIN, END, markdown(rows))
+    print(markdown(rows))
     draw(rows)
 
 
@@ -72,22 +71,22 @@ def run_alone(split: Path) -> list[float]:
 
 
 def measure(split: Path) -> list[float]:
-    """Train on a split as the stage train does, with as many pairs as MNIST's training split has, and give a row."""
+    """Train on PAIRS pairs of a split as the stage train does, and give a row."""
+    params = load_params("train")
     training = load_split(split)
     validation = load_split(Path("data/paired/validation.safetensors"))
     pairs = len(training.pairs)
-    trained = len(load_split(Path("data/paired/train.safetensors")).pairs)
-    params = dataclasses.replace(load_params("train").train, epochs=trained / pairs, clean_epochs=0)
-    torch.set_num_threads(params.threads)
+    train = dataclasses.replace(params.train, epochs=PAIRS / pairs, clean_epochs=0)
+    torch.set_num_threads(train.threads)
     torch.manual_seed(0)
-    network = new_network(load_params("train").model, training)
+    network = new_network(params.model, training)
     start = time.process_time()
-    for _ in fit(network, training, validation, params, torch.device("cpu")):
+    for _ in fit(network, training, validation, train, torch.device("cpu")):
         pass
     seconds = time.process_time() - start
     data = sum(tensor.nbytes for tensor in (training.images, training.digits, training.pairs))
     megabytes = [round(data / MEGABYTE), round(peak_memory() / MEGABYTE)]
-    return [len(training.images), pairs, round(seconds, 2), round(1e6 * seconds / trained, 1), *megabytes]
+    return [len(training.images), pairs, round(seconds, 2), round(1e6 * seconds / PAIRS, 1), *megabytes]
 
 
 def peak_memory() -> int:
@@ -109,7 +108,7 @@ def enlarge(split: Split, images: int, pairs_per_image: int) -> Split:
 
 def markdown(rows: list[list[float]]) -> str:
     """Give the table."""
-    lines = ["| images | pairs | CPU-s for 55,000 pairs | CPU-s a million pairs | data, MB | peak memory, MB |"]
+    lines = [f"| images | pairs | CPU-s for {PAIRS:,} pairs | CPU-s a million pairs | data, MB | peak memory, MB |"]
     lines.append("|---|---|---|---|---|---|")
     lines += [f"| {a:,} | {b:,} | {c:.1f} | {d:.1f} | {e:,} | {f:,} |" for a, b, c, d, e, f in rows]
     return "\n".join([*lines, "", f"Measured on: {machine(torch.device('cpu'))}."])
