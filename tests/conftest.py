@@ -123,7 +123,7 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_locks():
-    """Have DVC, in this process, read and write dvc.lock with YAML's C library: a tenth of a second instead of one.
+    """Have DVC, in this process, read and write dvc.lock with YAML's C library: in a seventh of the time.
 
     It uses slower code that keeps comments; dvc.lock has none.
     """
