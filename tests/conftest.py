@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,20 +123,31 @@ def one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_locks():
-    """Have DVC, in this process, read and write dvc.lock with YAML's C library: in a seventh of the time.
+def quick_yaml():
+    """Have DVC, in this process, read and write YAML with PyYAML's C library: in a tenth of the time.
 
-    It uses slower code that keeps comments; dvc.lock has none.
+    Its own code keeps the comments in the files that it rewrites; dvc.lock has none.
     """
+    import dvc.utils.serialize
     import dvc.utils.serialize._yaml as dvc_yaml
-    from ruamel.yaml import YAML
+    import dvc.utils.strictyaml
 
-    yaml_in_c = YAML(typ="safe")
-    yaml_in_c.default_flow_style = False
-    yaml_in_c.sort_base_mapping_type_on_output = False
+    def parse(text, path, typ="safe"):
+        return yaml.load(text, yaml.CSafeLoader) or {}
+
+    class Dumper(yaml.CSafeDumper):
+        pass
+
+    Dumper.add_representer(OrderedDict, Dumper.represent_dict)
+
+    def dump(data, stream):
+        yaml.dump(data, stream, Dumper, default_flow_style=False, sort_keys=False)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dvc_yaml, "parse_yaml_for_update", dvc_yaml.parse_yaml)
-        patch.setattr(dvc_yaml, "_get_yaml", lambda: yaml_in_c)
+        for module in (dvc.utils.serialize, dvc.utils.strictyaml, dvc_yaml):
+            patch.setattr(module, "parse_yaml", parse)
+        patch.setattr(dvc_yaml, "parse_yaml_for_update", parse)
+        patch.setattr(dvc_yaml, "_dump", dump)
         yield
 
 
@@ -218,7 +230,7 @@ TINY_PARAMS = {
     "train.threads": 1,
     "train.epochs": 1,
     "train.clean_epochs": 0,
-    "train.batch_size": 20,
+    "train.batch_size": 34,
     "train.translation": 1,
     "train.rotation": 3,
 }
