@@ -34,6 +34,8 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(monkeypatch):
     assert joint["concat"] >= 0.99
     assert joint["quick"] >= 0.99
     assert joint["best"] >= 0.9965
+    assert joint["tiny"] > 0.995
+    assert max(int(row["weights"]) for row in rows if row["name"] == "tiny") <= 7500
 
 
 def test_every_path_that_the_readme_links_to_exists():
