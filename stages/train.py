@@ -7,14 +7,15 @@ import torch
 from digitsum.data.splits import load_split
 from digitsum.model.network import new_network, save_model
 from digitsum.params import load_params
-from digitsum.stage import run_stage
+from digitsum.stage import inputs_digest, run_stage
+from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_history
 from digitsum.training.loop import fit
 
 
 def main() -> None:
-    """Read two splits; train; write the history after every epoch and the model at the end."""
+    """Read two splits; train, or go on from a checkpoint; write the history every epoch, the model at the end."""
     params = load_params("train")
     torch.set_num_threads(params.train.threads)
     device = choose_device(params.train.device)
@@ -25,8 +26,11 @@ def main() -> None:
     weights = sum(parameter.numel() for parameter in network.parameters())
     print(f"training on {device}: fusion {params.model.fusion}, {weights:,} weights, {len(training.pairs):,} pairs")
 
+    checkpoint = Checkpoint(
+        Path("checkpoints/train.safetensors"), inputs_digest("train", torch.__version__, str(device))
+    )
     history = []
-    for result in fit(network, training, validation, params.train, device):
+    for result in fit(network, training, validation, params.train, device, checkpoint):
         history.append(result)
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history)
         print(
@@ -36,6 +40,7 @@ def main() -> None:
             flush=True,
         )
     save_model(Path("models/digitsum.safetensors"), network)
+    checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -162,6 +162,11 @@ class Project:
             "DVC_NO_ANALYTICS": "1",
         }
 
+    def copy(self, folder):
+        """Copy the project as it is to `folder`."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder, self.environment["MNIST_MIRROR"])
+
     def run(self, *command, **options):
         """Run a command in the project; give its exit code and what it printed, on both streams."""
         done = subprocess.run(
@@ -276,8 +281,6 @@ def finished(tmp_path_factory, tiny_mnist):
 
 
 @pytest.fixture
-def project(finished, tiny_mnist, tmp_path):
+def project(finished, tmp_path):
     """Give a copy of the finished project that a test may change."""
-    folder = tmp_path / "project"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    return Project(folder, tiny_mnist.folder)
+    return finished.copy(tmp_path / "project")

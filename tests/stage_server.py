@@ -18,6 +18,8 @@ import sys
 import traceback
 from pathlib import Path
 
+import faults
+
 # What stages import from elsewhere; the first optimizer imports torch._dynamo, the first figure a backend.
 LIBRARIES = ["torch._dynamo", "safetensors.torch", "yaml", "tqdm", "sklearn.metrics", "sklearn.model_selection"]
 LIBRARIES += ["matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg"]
@@ -34,7 +36,7 @@ socket.send_fds(server, [b" "], [0, 1, 2])
 order = {{"folder": os.getcwd(), "environment": dict(os.environ), "module": sys.argv[2]}}
 server.sendall(json.dumps(order).encode())
 server.shutdown(socket.SHUT_WR)
-sys.exit(int(server.makefile().read()))
+sys.exit(int(server.makefile().read() or 137))  # a stage that was killed does not answer
 """
 
 
@@ -44,6 +46,8 @@ def run(folder, environment, module):
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0] = str(Path.cwd())
+    if "FAULT" in environment:
+        faults.install(environment["FAULT"])
     code = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

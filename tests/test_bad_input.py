@@ -142,6 +142,15 @@ def test_a_read_only_folder_is_named(project):
     assert project.succeed("git", "status", "--porcelain") == ""
 
 
+def test_too_little_memory_is_named(project):
+    code, printed = project.run(
+        *(sys.executable, "-c"),
+        "import stages, torch; from digitsum.stage import run_stage; run_stage('train', lambda: torch.empty(2**50))",
+    )
+    assert code == 1
+    assert_one_clear_line(printed, "error: out of memory")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files, which Windows has not")
 def test_a_disk_that_fills_up_leaves_nothing_half_written(project):
     """A limit on file size stands for the full disk: the write stops in the middle in the same way."""

@@ -63,6 +63,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(splits):
     assert not torch.equal(first, other)
 
 
+def test_the_training_loss_of_an_epoch_is_the_mean_over_its_own_pairs(splits):
+    _, (first, second) = train(splits, lr=1e-9)  # which changes nothing
+    assert second.training_loss == pytest.approx(first.training_loss, rel=0.05)
+
+
 def test_nothing_is_chosen_by_looking_at_validation(splits):
     other_validation = {**splits, "validation": splits["test"]}
     assert torch.equal(weights_of(train(splits)[0]), weights_of(train(other_validation)[0]))

@@ -1,4 +1,4 @@
-"""Run a stage: it uses what it declares, its inputs stay as they were, and a foreseen failure ends in one line.
+"""Run a stage: alone, on what it declares, its inputs staying as they were; a foreseen failure ends in one line.
 
 DVC hashes the dependencies of a stage only when its command has ended (treeverse/dvc#11058). What was edited in
 between would stand in dvc.lock as what made the outputs. So a stage remembers its inputs before it imports or reads
@@ -8,15 +8,21 @@ the first of them, and compares at its end.
 import contextlib
 import hashlib
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from digitsum.errors import DigitsumError
 from digitsum.params import declared_dependencies, declared_values
 
 ROOT = Path(__file__).resolve().parents[2]  # of this copy of the project
+LOCK = Path(".dvc/tmp/stage.lock")
+PYTORCH_LACKS_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
 _at_start: dict[str, Any] = {}
 
 
@@ -28,21 +34,51 @@ def remember_inputs(stage: str) -> None:
 
 def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run a stage's main; a foreseen failure prints one line and exits with 1, a bug keeps its traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: temporary files are removed
     try:
-        _refuse_undeclared_imports(stage)
-        main()
-        _refuse_undeclared_imports(stage)  # some imports wait inside functions
-        _refuse_changed_inputs(stage)
+        with _alone(stage):
+            _refuse_undeclared_imports(stage)
+            main()
+            _refuse_undeclared_imports(stage)  # some imports wait inside functions
+            _refuse_changed_inputs(stage)
     except DigitsumError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or error
         sys.exit(f"error: {reason}{where}. Nothing half-written was kept: mend this and run `dvc repro` again.")
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not PYTORCH_LACKS_MEMORY.search(str(error)):
+            raise
         sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted. `dvc repro` runs this stage again.")
+        sys.exit("error: interrupted. `dvc repro` runs this stage again; training goes on from its last checkpoint.")
+
+
+def inputs_digest(stage: str, *more: str) -> str:
+    """Give a SHA-256 over `more` and the contents of all that `stage` declares, its code as it was at the start."""
+    inputs = (_at_start or _inputs(stage)).items()
+    contents = {name: _sha256(Path(name)) if isinstance(value, tuple) else value for name, value in inputs}
+    return hashlib.sha256(repr((sorted(contents.items()), more)).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Keep other stages out of this folder, such as one whose `dvc repro` was killed while it went on itself.
+
+    The system releases the lock when the process ends, however it ends.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    holder = LOCK.with_suffix(".holder")
+    try:
+        with FileLock(LOCK, timeout=0):
+            holder.write_text(f"stage {stage}, process {os.getpid()}")
+            yield
+    except Timeout:
+        raise DigitsumError(
+            f"{holder.read_text()}, is at work in this folder, left by a `dvc repro` that was killed or started by "
+            "hand. Wait until it has ended, or end it, and run `dvc repro` again"
+        ) from None
 
 
 def _refuse_undeclared_imports(stage: str) -> None:
@@ -80,5 +116,10 @@ def _fingerprint(path: Path) -> Any:
     if not path.exists():
         return "missing"
     if path.suffix == ".py":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _sha256(path)
     return path.stat().st_size, path.stat().st_mtime_ns  # data is large: not read twice more
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """The training loop: everything on the device, one pass over all pairs an epoch, weights averaged as they go."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from digitsum.model.network import Network
 from digitsum.params import Train
 from digitsum.randomness import derived_seed, generator
 from digitsum.training.augment import affine_maps, draw_warps
+from digitsum.training.checkpoint import Checkpoint, TrainingState
 from digitsum.training.devices import compiled, set_precision
 
 VALIDATION_BATCH = 1000
@@ -42,12 +44,18 @@ class EpochResult:
 
 
 def fit(
-    network: Network, training: Split, validation: Split, params: Train, device: torch.device
+    network: Network,
+    training: Split,
+    validation: Split,
+    params: Train,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[EpochResult]:
     """Train `network` in place, giving a result after every epoch; after the last it holds the averaged weights.
 
     All randomness of an epoch is a function of (params.seed, epoch). Nothing is chosen by looking at validation:
-    the learning rate falls to zero, and the last average is kept.
+    the learning rate falls to zero, and the last average is kept. With a `checkpoint` a run that was killed goes on
+    where it was, first giving again the results that it had given.
     Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
     """
     network.to(device)
@@ -70,12 +78,20 @@ def fit(
         optimizer, params.lr, all_steps, pct_start=0.2, div_factor=10, final_div_factor=1000, cycle_momentum=False
     )
 
-    for epoch in range(1, math.ceil(params.epochs) + 1):
+    # The loss is read once an epoch: reading it every step would halt a GPU.
+    state = TrainingState(network, averaged, optimizer, schedule, loss_sum=torch.zeros((), device=device))
+    random = checkpoint.restore(state) if checkpoint else None
+    yield from (EpochResult(**result) for result in state.results)
+
+    for epoch in range(state.epoch, math.ceil(params.epochs) + 1):
         network.train()
-        loss_sum = torch.zeros((), device=device)  # read once an epoch: reading it every step would halt a GPU
-        pairs = 0
         batches = itertools.islice(_batches(training, params, epoch), all_steps - (epoch - 1) * steps)
-        with tqdm(total=steps, desc=f"epoch {epoch}/{params.epochs:g}", leave=False, disable=None) as bar:
+        if state.step and random is not None:
+            next(itertools.islice(batches, state.step - 1, None))
+            torch.set_rng_state(random)
+        with tqdm(
+            total=steps, initial=state.step, desc=f"epoch {epoch}/{params.epochs:g}", leave=False, disable=None
+        ) as bar:
             for pixels, digits, numbers, warps in batches:
                 digit_logits, sum_logits = answer(pixels, numbers, warps, precision)
                 loss = pair_loss(
@@ -87,16 +103,23 @@ def fit(
                 schedule.step()
                 if params.average_decay:
                     averaged.update_parameters(network)
-                loss_sum += loss.detach() * len(digits)
-                pairs += len(digits)
+                state.loss_sum += loss.detach() * len(digits)
+                state.pairs += len(digits)
+                state.step += 1
                 bar.update()
-        result = EpochResult(epoch, loss_sum.item() / pairs, *_validate(scored, validation, params))
+                if checkpoint and checkpoint.is_due():
+                    checkpoint.save(state)
+        result = EpochResult(epoch, state.loss_sum.item() / state.pairs, *_validate(scored, validation, params))
         if not (math.isfinite(result.training_loss) and math.isfinite(result.validation_loss)):
             raise DigitsumError(
                 f"training diverged: in epoch {epoch} the training loss is {result.training_loss:g}, the validation "
                 f"loss {result.validation_loss:g}. Lower train.lr (now {params.lr:g}) in params.yaml and run "
                 "again; no model was written"
             )
+        state.results.append(dataclasses.asdict(result))
+        state.start_epoch(epoch + 1)
+        if checkpoint:
+            checkpoint.save(state)
         yield result
 
     network.load_state_dict(scored.state_dict())

@@ -1,0 +1,106 @@
+"""A training run that goes on from a checkpoint ends with the bits of one that was never interrupted."""
+
+import os
+
+import pytest
+import torch
+from test_training import CPU, settings, splits, weights_of  # noqa: F401  splits is a fixture
+from torch import nn
+
+from digitsum.errors import DigitsumError
+from digitsum.model.network import Network
+from digitsum.stage import inputs_digest
+from digitsum.tensors import load_tensors, save_tensors
+from digitsum.training.checkpoint import Checkpoint
+from digitsum.training.loop import fit
+
+
+class Killed(Exception):
+    pass
+
+
+class Deadly(Checkpoint):
+    """Saves after every step, and ends the run when it has saved so many times."""
+
+    def __init__(self, path, savings):
+        super().__init__(path, "key", interval=0)
+        self.left = savings
+
+    def save(self, state):
+        super().save(state)
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def train(splits, checkpoint=None, seed=0, **changes):  # noqa: F811
+    torch.manual_seed(seed)
+    network = Network("shift", 0.2, 0.3)
+    network.trunk.embed.append(nn.Dropout(0.5))  # a layer that draws: the generator's state must go on, too
+    history = list(fit(network, splits["train"], splits["validation"], settings(**changes), CPU, checkpoint))
+    return weights_of(network), history
+
+
+@pytest.fixture
+def killed(splits, tmp_path):  # noqa: F811
+    """Give the file of a run that was killed in its first epoch."""
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Killed):
+        train(splits, Deadly(path, 3))
+    return path
+
+
+@pytest.mark.parametrize("average_decay", [0.9, 0])
+@pytest.mark.parametrize("savings", [1, 4, 7, 8, 9, 15, 16])  # two epochs of 7 steps, and one saving after each
+def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, average_decay):  # noqa: F811
+    path = tmp_path / "checkpoint"
+    weights, history = train(splits, average_decay=average_decay)
+    with pytest.raises(Killed):
+        train(splits, Deadly(path, savings), average_decay=average_decay)
+    gone_on, history_gone_on = train(splits, Checkpoint(path, "key"), seed=1, average_decay=average_decay)
+    assert torch.equal(gone_on, weights)
+    assert history_gone_on == history
+
+
+def test_a_run_with_other_inputs_starts_anew(splits, killed, capsys):  # noqa: F811
+    weights, _ = train(splits)
+    anew, _ = train(splits, Checkpoint(killed, "other key"))
+    assert torch.equal(anew, weights)
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_a_file_that_does_not_fit_is_refused(splits, killed):  # noqa: F811
+    tensors, progress = load_tensors(killed)
+    save_tensors(killed, tensors | {"network.fusion.extra": torch.zeros(1)}, progress)
+    with pytest.raises(DigitsumError, match="holds other tensors than this run; delete it"):
+        train(splits, Checkpoint(killed, "key"))
+
+
+def test_a_truncated_file_is_refused(splits, killed):  # noqa: F811
+    killed.write_bytes(killed.read_bytes()[:-1])
+    with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
+        train(splits, Checkpoint(killed, "key"))
+
+
+def test_a_saving_inside_an_epoch_waits_for_its_interval(tmp_path):
+    assert Checkpoint(tmp_path / "checkpoint", "key", interval=0).is_due()
+    assert not Checkpoint(tmp_path / "checkpoint", "key").is_due()
+
+
+@pytest.mark.parametrize("changed", ["param", "code", "data", "more"])
+def test_the_digest_of_a_stages_inputs_changes_with_each(project, monkeypatch, changed):
+    monkeypatch.chdir(project.folder)
+    data = project.folder / "data/paired/train.safetensors"
+    content = data.read_bytes()
+    data.unlink()  # it may be a link into DVC's cache
+    data.write_bytes(content)
+    before = inputs_digest("train", "2.14.1")
+    os.utime(data, (0, 0))
+    assert inputs_digest("train", "2.14.1") == before
+    if changed == "param":
+        project.set_param("train.lr", 0.02)
+    elif changed == "code":
+        (project.folder / "src/digitsum/training/loop.py").open("a").write("# a comment\n")
+    elif changed == "data":
+        data.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert inputs_digest("train", "2.15.0" if changed == "more" else "2.14.1") != before

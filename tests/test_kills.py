@@ -1,0 +1,188 @@
+"""A stage that is killed, at whatever moment, is made good by the next `dvc repro`, to the very same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import STAGES
+from dvc.exceptions import ReproductionError
+
+# A change that makes each stage run, and not only come from the cache.
+CHANGES = {
+    "fetch": ("fetch.timeout", 11),
+    "pair": ("pair.seed", 1),
+    "train": ("train.epochs", 3),
+    "evaluate": ("evaluate.mistakes_shown", 5),
+}
+POINTS = {  # see faults.py; an epoch has 11 steps here, and train.safetensors in stage train is the checkpoint
+    "fetch": [
+        "update 3",
+        "writing t10k-images-idx3-ubyte",
+        "renaming train-labels-idx1-ubyte",
+        "renamed train-images-idx3-ubyte",
+    ],
+    "pair": ["writing train.safetensors", "renaming test.safetensors", "writing pairs.png"],
+    "train": [
+        "update 5",
+        "update 25",
+        "writing train.safetensors",
+        "renaming train.safetensors",
+        "renamed train.safetensors",
+        "writing training.csv",
+        "renaming train.json",
+        "writing digitsum.safetensors",
+        "renaming digitsum.safetensors",
+        "renamed digitsum.safetensors",
+    ],
+    "evaluate": [
+        "writing test.safetensors",
+        "renaming evaluate.json",
+        "writing confusion_digit.png",
+        "renamed mistakes.png",
+    ],
+}
+EACH_EPOCH = {"plots/training.csv", "metrics/train.json"}  # written every epoch: whole, but of another epoch
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(finished, tmp_path_factory):
+    """Give a function from a stage to what a run with its change leaves when nothing disturbs it."""
+    left = {}
+
+    def give(stage):
+        if stage not in left:
+            project = finished.copy(tmp_path_factory.mktemp("uninterrupted") / "project")
+            project.set_param(*CHANGES[stage])
+            project.reproduce()
+            left[stage] = everything(project)
+        return left[stage]
+
+    return give
+
+
+def everything(project):
+    return project.outputs() | {"dvc.lock": (project.folder / "dvc.lock").read_bytes()}
+
+
+def assert_made_good(project, before, wanted):
+    """Check that nothing stands half-written, that one `dvc repro` ends well, and that nothing else is left."""
+    for name, content in everything(project).items():
+        assert name in EACH_EPOCH or name.endswith(".tmp") or content in (before.get(name), wanted[name]), name
+    project.reproduce()
+    assert everything(project) == wanted
+    assert not list(project.folder.glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(("stage", "point"), [(stage, point) for stage in STAGES for point in POINTS[stage]])
+def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, stage, point, name, monkeypatch, capfd):
+    wanted, before = uninterrupted(stage), everything(project)
+    project.environment["MNIST_MIRROR"] = f"file://{project.environment['MNIST_MIRROR']}"
+    project.set_param(*CHANGES[stage])
+    with monkeypatch.context() as patch:
+        patch.setenv("FAULT", f"{name} {point}")
+        with pytest.raises(ReproductionError):
+            project.reproduce()
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err
+    assert name == "SIGKILL" or "error: interrupted" in printed.err
+    assert_made_good(project, before, wanted)
+    resumed = stage == "train" and point not in ("update 5", "writing train.safetensors", "renaming train.safetensors")
+    assert resumed == ("going on from checkpoints/train.safetensors" in capfd.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_stage_that_outlives_its_dvc_keeps_the_next_run_out_until_it_ends(project, uninterrupted):
+    wanted, before = uninterrupted("train"), everything(project)
+    project.set_param(*CHANGES["train"])
+    with start(project, FAULT="SIGSTOP update 5") as dvc:
+        orphan = wait_for(lambda: stage_at_work(project, "T"))
+        dvc.kill()
+    code, printed = project.run("dvc", "repro")
+    assert code != 0
+    assert f"error: stage train, process {orphan}, is at work in this folder" in printed
+    os.kill(orphan, signal.SIGCONT)
+    wait_for(lambda: not stage_at_work(project))
+    assert_made_good(project, before, wanted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_dvc_and_the_stage_and_the_next_run_goes_on(project, uninterrupted):
+    """Real processes all through: the terminal sends Ctrl-C to dvc, to its shell and to Python."""
+    wanted, before = uninterrupted("train"), everything(project)
+    project.set_param(*CHANGES["train"])
+    folders = project.environment["PATH"].split(os.pathsep)
+    project.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), *folders[1:]])
+    with start(project) as dvc:
+        wait_for(lambda: "epoch  1/3" in output(project).read_text())
+        os.killpg(dvc.pid, signal.SIGINT)
+    printed = output(project).read_text()
+    assert dvc.returncode != 0
+    assert "error: interrupted" in printed
+    assert "Traceback" not in printed
+    assert_made_good(project, before, wanted)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_killed_at_a_random_moment_is_made_good(project, uninterrupted, seed):
+    wanted, before = uninterrupted("pair"), everything(project)
+    project.set_param(*CHANGES["pair"])
+    draws = random.Random(seed)
+    with start(project) as dvc:
+        time.sleep(draws.uniform(0.5, 7))
+        dvc.kill()
+    if stage := stage_at_work(project):
+        if draws.random() < 0.5:
+            os.kill(stage, signal.SIGKILL)
+        wait_for(lambda: not stage_at_work(project))
+    assert_made_good(project, before, wanted)
+
+
+def start(project, **environment):
+    """Start `dvc repro` in a process group of its own."""
+    holder(project).unlink(missing_ok=True)
+    with output(project).open("w") as file:
+        return subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=project.folder,
+            env={**project.environment, **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def output(project):
+    return project.folder.parent / "printed"
+
+
+def holder(project):
+    return project.folder / ".dvc/tmp/stage.holder"
+
+
+def stage_at_work(project, state=None):
+    """Give the process of the last stage that began, if it is still there, and in `state`, such as T for stopped."""
+    if not holder(project).exists():
+        return None
+    process = int(holder(project).read_text().split()[-1])
+    try:
+        found = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+    return process if state in (None, found) else None
+
+
+def wait_for(condition):
+    """Give what `condition` gives once it is true; fail after a minute."""
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("a minute has passed")
