@@ -48,6 +48,8 @@ def change(folder, old, new, file="params.yaml"):
         ("  lr: .*", "  lr: 1\n  epoch: 1", r"train.epoch is not a parameter.*did you mean train.epochs\?"),
         ("^train:", "trian:", "trian.device is not a parameter"),
         (r"(?s)\A.*\Z", "hello", r"params.yaml holds \"hello\", expected keys with values"),
+        ("  lr: .*", "  lr: 2026-99-99", "params.yaml is not valid YAML: month must be in 1..12"),
+        (r"(?s)\A.*\Z", "[" * 100_000, "params.yaml is nested deeper than 20 levels or has aliases"),
         (r"(?s)\A.*\Z", "a: [", "params.yaml is not valid YAML: while parsing"),
     ],
 )

@@ -60,6 +60,7 @@ PARAMETERS = {
 FILES = {
     "src/digitsum/__init__.py": "fpte",
     "src/digitsum/artifacts.py": "fpte",
+    "src/digitsum/cli.py": "",
     "src/digitsum/contract.py": "",
     "src/digitsum/data/figures.py": "p",
     "src/digitsum/data/idx.py": "fp",
@@ -81,6 +82,7 @@ FILES = {
     "src/digitsum/stage.py": "fpte",
     "src/digitsum/tensors.py": "pte",
     "src/digitsum/training/augment.py": "t",
+    "src/digitsum/training/checkpoint.py": "t",
     "src/digitsum/training/devices.py": "t",
     "src/digitsum/training/history.py": "t",
     "src/digitsum/training/loop.py": "t",

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from digitsum.errors import DigitsumError
-from digitsum.params import declared_dependencies
+from digitsum.params import declared_dependencies, read_yaml
 
 CODE_FOLDERS = ("src", ".")  # where `import digitsum` and `import stages` are found
 
@@ -25,12 +24,12 @@ def main() -> None:
     """Print a line for each stage; exit with 1 if one is stale or declares other code than it imports."""
     root = Path()
     try:
-        with (root / "dvc.yaml").open(encoding="utf-8") as pipeline:  # a stream: YAML's errors then name the file
-            stages = list(yaml.safe_load(pipeline)["stages"])
-        faults = {stage: code_faults(stage, root) for stage in stages}
+        faults = {stage: code_faults(stage, root) for stage in read_yaml(root / "dvc.yaml")["stages"]}
+        if (root / "dvc.lock").exists():
+            read_yaml(root / "dvc.lock")  # DVC's own reader breaks down without a word when it is nested deeply
         for stage, reasons in stale_stages(root).items():
             faults[stage] += [f"stale: {reason}" for reason in reasons]
-    except (DigitsumError, DvcException, OSError, yaml.YAMLError) as error:
+    except (DigitsumError, DvcException, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     for stage, lines in faults.items():
         print(f"{stage}: " + ("\n    ".join(["", *lines]) if lines else "as dvc.lock records it"))

@@ -186,7 +186,7 @@ def load_params(stage: str, folder: Path = Path()) -> Params:
     that nothing knows, or lacks or misstates one that the stage declares.
     """
     declared = _declaration(stage, folder, "params")
-    values = _leaves(_read_yaml(folder / "params.yaml"))
+    values = _leaves(read_yaml(folder / "params.yaml"))
     known = {f"{group}.{field.name}": field for group, cls in GROUPS.items() for field in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
@@ -219,7 +219,7 @@ def declared_dependencies(stage: str, folder: Path = Path()) -> list[str]:
 
 def declared_values(stage: str, folder: Path = Path()) -> dict[str, Any]:
     """Give the parameters that `stage` declares and what params.yaml now says of each, unchecked; None if absent."""
-    values = _leaves(_read_yaml(folder / "params.yaml"))
+    values = _leaves(read_yaml(folder / "params.yaml"))
     return {key: values.get(key) for key in _declaration(stage, folder, "params")}
 
 
@@ -238,12 +238,23 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+DEEPEST = 20  # levels of nesting; the C library that builds the content would break down at some ten thousand
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Give the table in a YAML file. Raises DigitsumError if it is missing, or is none."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text, depth = path.read_text(encoding="utf-8"), 0
+        for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise DigitsumError(
+                    f"{path.name} is nested deeper than {DEEPEST} levels or has aliases; write it plainly"
+                )
+        content = yaml.load(text, _Loader)
     except FileNotFoundError:
         raise DigitsumError(f"{path.name} is not in this folder; run from the project's root, as DVC does") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         raise DigitsumError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise DigitsumError(f"{path.name} holds {_shown(content)}, expected keys with values")
@@ -252,7 +263,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _declaration(stage: str, folder: Path, kind: str) -> list[str]:
     try:
-        return list(_read_yaml(folder / "dvc.yaml")["stages"][stage].get(kind, []))
+        return list(read_yaml(folder / "dvc.yaml")["stages"][stage].get(kind, []))
     except (KeyError, TypeError, AttributeError):
         raise DigitsumError(f"dvc.yaml: there is no stage {stage}") from None
 

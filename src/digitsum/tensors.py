@@ -1,41 +1,56 @@
-"""Named tensors in safetensors files: no code runs on load, and equal tensors give equal bytes."""
+"""Named tensors in safetensors files: no code runs on load, equal tensors give equal bytes, and damage is noticed."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from digitsum.artifacts import write_bytes
 from digitsum.errors import DigitsumError
 
 # One metadata key only: safetensors writes several in a random order, and the bytes must not differ between runs.
-CONFIG = "config"
+METADATA = "digitsum"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any] | None = None) -> None:
-    """Write `tensors`, and `config` as JSON beside them, to `path`, atomically."""
-    metadata = None if config is None else {CONFIG: json.dumps(config, sort_keys=True)}
+    """Write `tensors`, `config` and the identity of both to `path`, atomically; config must fit into JSON."""
+    config = config or {}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(contiguous, metadata))
+    about = {"config": config, "identity": identity(contiguous, config)}
+    write_bytes(path, safetensors.torch.save(contiguous, {METADATA: json.dumps(about, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Give the tensors in `path`, on the CPU, and the config written with them ({} if none).
+    """Give the tensors in `path`, on the CPU, and the config written with them.
 
-    Raises DigitsumError if the file is missing or is not a whole safetensors file.
+    Raises DigitsumError if the file is missing, or is not, whole and unchanged, what save_tensors wrote.
     """
     if not path.is_file():
         raise DigitsumError(f"{path} is missing; `dvc repro` makes it, `dvc pull` fetches it from a remote")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {}).get(CONFIG, "{}"))
-            if not isinstance(config, dict):
-                raise ValueError("its config is not a table")
-            return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118
-    except (safetensors.SafetensorError, ValueError) as error:
+            about = json.loads((file.metadata() or {}).get(METADATA, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not (isinstance(about, dict) and isinstance(about.get("config"), dict)):
+            raise ValueError("digitsum did not write it")
+        if about.get("identity") != identity(tensors, about["config"]):
+            raise ValueError("its content is not what was written")
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise DigitsumError(
             f"{path} is not a whole safetensors file ({error}); delete it and run `dvc repro` or `dvc checkout`"
         ) from None
+    return tensors, about["config"]
+
+
+def identity(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
+    """Give a SHA-256 over the config and over name, type, shape and bytes of every tensor, however they are stored."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

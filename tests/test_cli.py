@@ -1,0 +1,48 @@
+"""The command `digitsum`."""
+
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+
+from digitsum import cli
+from digitsum.model.network import Network, save_model
+from digitsum.tensors import METADATA
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["digitsum", *map(str, arguments)])
+    cli.main()
+
+
+def test_info_shows_the_config_the_tensors_and_the_identity(tmp_path, monkeypatch, capsys):
+    network = Network("concat", trunk="small")
+    save_model(tmp_path / "model", network)
+    run(monkeypatch, "info", tmp_path / "model")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["deskew: True", "fusion: concat", "trunk: small"]
+    assert "trunk.classify.weight: float32 [10, 432]" in lines
+    assert len(lines) == 3 + len(network.state_dict()) + 1
+
+
+def test_the_identity_is_that_of_the_content_and_not_of_the_container(tmp_path, monkeypatch, capsys):
+    """The same tensors in another order, with more metadata: other bytes, and still the same model."""
+    save_model(tmp_path / "one", Network("concat", trunk="small"))
+    with safetensors.safe_open(tmp_path / "one", framework="pt") as file:
+        about = file.metadata()[METADATA]
+        tensors = {name: file.get_tensor(name) for name in reversed(file.keys())}
+    safetensors.torch.save_file(tensors, tmp_path / "other", {METADATA: about, "note": "moved"})
+    tensors["trunk.classify.bias"] += torch.finfo(torch.float32).eps
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
+    identities = []
+    for name in ("one", "other"):
+        run(monkeypatch, "info", tmp_path / name)
+        identities.append(capsys.readouterr().out.splitlines()[-1])
+    assert identities[0] == identities[1]
+    assert identities[0].startswith("identity: ")
+
+
+def test_what_is_no_file_of_tensors_ends_in_one_line(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"^error: .*model is missing; `dvc repro` makes it"):
+        run(monkeypatch, "info", tmp_path / "model")

@@ -1,0 +1,252 @@
+"""A damaged or hostile file ends in one line: no traceback, no hang, no result, and no code of its own is run."""
+
+import json
+import random
+import struct
+
+import pytest
+import torch
+import yaml
+from test_training import CPU, settings
+
+from digitsum import contract
+from digitsum.data.pairs import make_splits
+from digitsum.data.splits import load_split, save_split
+from digitsum.errors import DigitsumError
+from digitsum.model.network import Network, load_model, save_model
+from digitsum.params import load_params
+from digitsum.tensors import load_tensors
+from digitsum.training.checkpoint import Checkpoint
+from digitsum.training.loop import fit
+
+TIMES = 12  # mutants of each kind and file
+
+
+# --- Files of tensors ------------------------------------------------------------------------------------------------
+
+
+def in_header(content, change):
+    """Change the header of a safetensors file, a JSON table, and keep the rest."""
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def flip_bits(content, draws):
+    mutant = bytearray(content)
+    for _ in range(draws.randint(1, 8)):
+        mutant[draws.randrange(len(mutant))] ^= 1 << draws.randrange(8)
+    return bytes(mutant)
+
+
+def flip_bits_of_the_header(content, draws):
+    length = 8 + struct.unpack("<Q", content[:8])[0]
+    return flip_bits(content[:length], draws) + content[length:]
+
+
+def truncate(content, draws):
+    return content[: draws.randrange(len(content))]
+
+
+def tensors_of(header):
+    return [name for name in header if name != "__metadata__"]
+
+
+def swap_shapes(content, draws):
+    def change(header):
+        one, other = draws.sample(tensors_of(header), 2)
+        header[one]["shape"], header[other]["shape"] = header[other]["shape"], header[one]["shape"]
+
+    return in_header(content, change)
+
+
+def swap_contents(content, draws):
+    def change(header):
+        one, other = draws.sample(tensors_of(header), 2)
+        header[one], header[other] = header[other], header[one]
+
+    return in_header(content, change)
+
+
+def change_type(content, draws):
+    def change(header):
+        header[draws.choice(tensors_of(header))]["dtype"] = draws.choice(["F64", "F16", "I8", "BOOL", "F8_E4M3", "X"])
+
+    return in_header(content, change)
+
+
+def declare_a_terabyte(content, draws):
+    def change(header):
+        name = draws.choice(tensors_of(header))
+        header[name]["shape"] = [2**40]
+        header[name]["data_offsets"] = [0, 2**40]
+
+    return in_header(content, change)
+
+
+def nest_the_metadata(content, draws):
+    def change(header):
+        header["__metadata__"] = {"digitsum": "[" * draws.randint(1000, 200_000)}
+
+    return in_header(content, change)
+
+
+def change_the_config(content, draws):
+    def change(header):
+        about = json.loads(header["__metadata__"]["digitsum"])
+        about["config"][draws.choice(sorted(about["config"]) or ["x"])] = draws.choice([True, 1, -1, "add", [], None])
+        header["__metadata__"] = {"digitsum": json.dumps(about)}
+
+    return in_header(content, change)
+
+
+MUTATIONS = [
+    flip_bits,
+    flip_bits_of_the_header,
+    truncate,
+    swap_shapes,
+    swap_contents,
+    change_type,
+    declare_a_terabyte,
+    nest_the_metadata,
+    change_the_config,
+]
+
+
+def new_model(path, raw):
+    save_model(path, Network("concat", 0.2, 0.3, trunk="small"))
+
+
+def new_split(path, raw):
+    save_split(path, make_splits(raw, 50, 1, 0)["test"])
+
+
+def train(path, raw):
+    splits = make_splits(raw, 50, 1, 0)
+    network = Network("shift", 0.2, 0.3, trunk="small")
+    return fit(network, splits["train"], splits["validation"], settings(epochs=2), CPU, Checkpoint(path, "key"))
+
+
+def new_checkpoint(path, raw):
+    next(train(path, raw))
+
+
+READERS = {
+    "model": (new_model, lambda path, raw: load_model(path)),
+    "split": (new_split, lambda path, raw: load_split(path)),
+    "checkpoint": (new_checkpoint, lambda path, raw: list(train(path, raw))),
+}
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS)
+@pytest.mark.parametrize("kind", READERS)
+def test_a_mutated_file_of_tensors_is_refused(kind, mutate, raw, tmp_path):
+    write, read = READERS[kind]
+    path = tmp_path / "file.safetensors"
+    write(path, raw)
+    content = path.read_bytes()
+    (tmp_path / "original").write_bytes(content)  # tensors are read from their file when they are used
+    original = load_tensors(tmp_path / "original")
+    for seed in range(TIMES):
+        path.write_bytes(mutate(content, random.Random(seed)))
+        try:
+            tensors, config = load_tensors(path)
+        except DigitsumError as error:
+            assert "\n" not in str(error)
+            with pytest.raises(DigitsumError):
+                read(path, raw)
+        else:  # nothing that counts was changed, such as the name of a key that nobody reads
+            assert config == original[1]
+            assert tensors.keys() == original[0].keys()
+            assert all(torch.equal(tensor, original[0][name]) for name, tensor in tensors.items())
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    network = Network("shift", 0.2, 0.3, trunk="small")
+    torch.nn.init.constant_(network.trunk.classify.bias, float("nan"))
+    save_model(tmp_path / "model", network)
+    with pytest.raises(DigitsumError, match="holds weights that are not finite"):
+        load_model(tmp_path / "model")
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------------
+
+
+def delete_a_line(content, draws):
+    lines = content.splitlines(keepends=True)
+    del lines[draws.randrange(len(lines))]
+    return b"".join(lines)
+
+
+def swap_lines(content, draws):
+    lines = content.splitlines(keepends=True)
+    one, other = draws.sample(range(len(lines)), 2)
+    lines[one], lines[other] = lines[other], lines[one]
+    return b"".join(lines)
+
+
+def nest(content, draws):
+    return content + b"\nx: " + draws.choice([b"[", b"{a: "]) * draws.randint(1000, 100_000)
+
+
+def build_an_object(content, draws):
+    tag = draws.choice(["object/apply:os.system", "object/apply:os._exit", "object/new:os.system", "name:os.system"])
+    return content + f"\nx: !!python/{tag} [touch hacked]\n".encode()
+
+
+def multiply(content, draws):
+    """Write aliases of aliases: a few lines that stand for 10^20 values."""
+    lines = ["x0: &x0 [1]"] + [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 21)]
+    return content + ("\n" + "\n".join(lines) + "\n").encode()
+
+
+YAML_MUTATIONS = [flip_bits, truncate, delete_a_line, swap_lines, nest, build_an_object, multiply]
+
+
+@pytest.mark.parametrize("mutate", YAML_MUTATIONS)
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_mutated_parameters_and_pipelines_are_read_strictly_or_refused(name, mutate, project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    path = project.folder / name
+    content = path.read_bytes()
+    for seed in range(TIMES):
+        path.write_bytes(mutate(content, random.Random(seed)))
+        for stage in ("pair", "train"):
+            try:
+                load_params(stage)
+            except DigitsumError as error:
+                assert len(str(error)) < 500
+            else:
+                assert mutate not in (nest, build_an_object, multiply)
+    assert not (project.folder / "hacked").exists()
+
+
+@pytest.mark.parametrize("mutate", YAML_MUTATIONS)
+def test_a_mutated_lock_file_is_not_taken_for_the_right_one(mutate, project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    path = project.folder / "dvc.lock"
+    content = path.read_bytes()
+    for seed in range(TIMES):
+        path.write_bytes(mutate(content, random.Random(seed)))
+        try:
+            contract.main()
+        except SystemExit as ended:
+            assert str(ended.code).startswith("error: ")
+            assert len(str(ended.code).splitlines()) == 1
+        else:
+            assert what_counts(path.read_bytes()) == what_counts(content)
+    assert not (project.folder / "hacked").exists()
+
+
+def what_counts(lock):
+    """Give the commands, digests and parameters in a lock file: not sizes, nor the order."""
+    return {
+        stage: (
+            entry["cmd"],
+            entry.get("params"),
+            {(kind, file["path"], file["md5"]) for kind in ("deps", "outs") for file in entry.get(kind, [])},
+        )
+        for stage, entry in yaml.safe_load(lock)["stages"].items()
+    }
