@@ -87,6 +87,14 @@ def raw(tiny_mnist, tmp_path):
     return idx.read_raw(tmp_path, tiny_mnist.digests)
 
 
+@pytest.fixture
+def splits(raw):
+    """Give the tiny data set as 350 training, 50 validation and 100 test images, each with one number."""
+    from digitsum.data.pairs import make_splits
+
+    return make_splits(raw, 50, 1, 0)
+
+
 def pytest_configure(config):
     """Put a `python` first on the PATH that runs stages in forks of a server: see stage_server.py."""
     if "PYTEST_XDIST_WORKER" in os.environ:

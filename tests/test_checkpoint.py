@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from test_training import CPU, settings, splits, weights_of  # noqa: F401  splits is a fixture
+from test_training import CPU, settings, weights_of
 from torch import nn
 
 from digitsum.errors import DigitsumError
@@ -33,7 +33,7 @@ class Deadly(Checkpoint):
             raise Killed
 
 
-def train(splits, checkpoint=None, seed=0, **changes):  # noqa: F811
+def train(splits, checkpoint=None, seed=0, **changes):
     torch.manual_seed(seed)
     network = Network("shift", 0.2, 0.3)
     network.trunk.embed.append(nn.Dropout(0.5))  # a layer that draws: the generator's state must go on, too
@@ -42,7 +42,7 @@ def train(splits, checkpoint=None, seed=0, **changes):  # noqa: F811
 
 
 @pytest.fixture
-def killed(splits, tmp_path):  # noqa: F811
+def killed(splits, tmp_path):
     """Give the file of a run that was killed in its first epoch."""
     path = tmp_path / "checkpoint"
     with pytest.raises(Killed):
@@ -52,7 +52,7 @@ def killed(splits, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("average_decay", [0.9, 0])
 @pytest.mark.parametrize("savings", [1, 4, 7, 8, 9, 15, 16])  # two epochs of 7 steps, and one saving after each
-def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, average_decay):  # noqa: F811
+def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, average_decay):
     path = tmp_path / "checkpoint"
     weights, history = train(splits, average_decay=average_decay)
     with pytest.raises(Killed):
@@ -62,21 +62,21 @@ def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, saving
     assert history_gone_on == history
 
 
-def test_a_run_with_other_inputs_starts_anew(splits, killed, capsys):  # noqa: F811
+def test_a_run_with_other_inputs_starts_anew(splits, killed, capsys):
     weights, _ = train(splits)
     anew, _ = train(splits, Checkpoint(killed, "other key"))
     assert torch.equal(anew, weights)
     assert "going on" not in capsys.readouterr().out
 
 
-def test_a_file_that_does_not_fit_is_refused(splits, killed):  # noqa: F811
+def test_a_file_that_does_not_fit_is_refused(splits, killed):
     tensors, progress = load_tensors(killed)
     save_tensors(killed, tensors | {"network.fusion.extra": torch.zeros(1)}, progress)
     with pytest.raises(DigitsumError, match="holds other tensors than this run; delete it"):
         train(splits, Checkpoint(killed, "key"))
 
 
-def test_a_truncated_file_is_refused(splits, killed):  # noqa: F811
+def test_a_truncated_file_is_refused(splits, killed):
     killed.write_bytes(killed.read_bytes()[:-1])
     with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
         train(splits, Checkpoint(killed, "key"))

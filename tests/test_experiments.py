@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import vl_convert
-from conftest import ROOT, Project, stages_run
+from conftest import ROOT, stages_run
 
 from digitsum.model.network import load_model
 
@@ -24,11 +24,9 @@ LOOP = "for seed in 1 2; do dvc exp run --temp -S train.seed=$seed; done"
 
 
 @pytest.fixture(scope="module")
-def experiment(finished, tiny_mnist, tmp_path_factory):
+def experiment(finished, tmp_path_factory):
     """Give a copy of the finished project in which an experiment with another fusion has run."""
-    folder = tmp_path_factory.mktemp("experiment") / "project"
-    shutil.copytree(finished.folder, folder)
-    project = Project(folder, tiny_mnist.folder)
+    project = finished.copy(tmp_path_factory.mktemp("experiment") / "project")
     project.printed = project.succeed("dvc", "exp", "run", "-S", "model.fusion=concat", "-S", "train.lr=0.00001")
     return project
 
@@ -82,18 +80,16 @@ def test_plots_diff_draws_both_revisions_with_labels_in_numeric_order(experiment
         assert all(axis == list(range(classes)) for axis in labels)
 
 
-def test_an_experiment_is_undone_by_the_readmes_command(experiment, finished, tiny_mnist, tmp_path):
-    copy = Project(tmp_path / "copy", tiny_mnist.folder)
-    shutil.copytree(experiment.folder, copy.folder)
+def test_an_experiment_is_undone_by_the_readmes_command(experiment, finished, tmp_path):
+    copy = experiment.copy(tmp_path / "copy")
     assert copy.outputs() != finished.outputs()
     copy.succeed("sh", "-c", UNDO)
     assert copy.outputs() == finished.outputs()
     assert copy.succeed("git", "status", "--porcelain") == ""
 
 
-def test_an_experiment_is_applied_and_becomes_a_branch(experiment, tiny_mnist, tmp_path):
-    copy = Project(tmp_path / "copy", tiny_mnist.folder)
-    shutil.copytree(experiment.folder, copy.folder)
+def test_an_experiment_is_applied_and_becomes_a_branch(experiment, tmp_path):
+    copy = experiment.copy(tmp_path / "copy")
     name = copy.succeed("dvc", "exp", "list", "--name-only").strip()
     results = copy.outputs()
     copy.succeed("sh", "-c", UNDO)

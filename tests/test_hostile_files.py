@@ -10,7 +10,6 @@ import yaml
 from test_training import CPU, settings
 
 from digitsum import contract
-from digitsum.data.pairs import make_splits
 from digitsum.data.splits import load_split, save_split
 from digitsum.errors import DigitsumError
 from digitsum.model.network import Network, load_model, save_model
@@ -115,37 +114,36 @@ MUTATIONS = [
 ]
 
 
-def new_model(path, raw):
+def new_model(path, splits):
     save_model(path, Network("concat", 0.2, 0.3, trunk="small"))
 
 
-def new_split(path, raw):
-    save_split(path, make_splits(raw, 50, 1, 0)["test"])
+def new_split(path, splits):
+    save_split(path, splits["test"])
 
 
-def train(path, raw):
-    splits = make_splits(raw, 50, 1, 0)
+def train(path, splits):
     network = Network("shift", 0.2, 0.3, trunk="small")
     return fit(network, splits["train"], splits["validation"], settings(epochs=2), CPU, Checkpoint(path, "key"))
 
 
-def new_checkpoint(path, raw):
-    next(train(path, raw))
+def new_checkpoint(path, splits):
+    next(train(path, splits))
 
 
 READERS = {
-    "model": (new_model, lambda path, raw: load_model(path)),
-    "split": (new_split, lambda path, raw: load_split(path)),
-    "checkpoint": (new_checkpoint, lambda path, raw: list(train(path, raw))),
+    "model": (new_model, lambda path, splits: load_model(path)),
+    "split": (new_split, lambda path, splits: load_split(path)),
+    "checkpoint": (new_checkpoint, lambda path, splits: list(train(path, splits))),
 }
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS)
 @pytest.mark.parametrize("kind", READERS)
-def test_a_mutated_file_of_tensors_is_refused(kind, mutate, raw, tmp_path):
+def test_a_mutated_file_of_tensors_is_refused(kind, mutate, splits, tmp_path):
     write, read = READERS[kind]
     path = tmp_path / "file.safetensors"
-    write(path, raw)
+    write(path, splits)
     content = path.read_bytes()
     (tmp_path / "original").write_bytes(content)  # tensors are read from their file when they are used
     original = load_tensors(tmp_path / "original")
@@ -156,7 +154,7 @@ def test_a_mutated_file_of_tensors_is_refused(kind, mutate, raw, tmp_path):
         except DigitsumError as error:
             assert "\n" not in str(error)
             with pytest.raises(DigitsumError):
-                read(path, raw)
+                read(path, splits)
         else:  # nothing that counts was changed, such as the name of a key that nobody reads
             assert config == original[1]
             assert tensors.keys() == original[0].keys()
@@ -221,6 +219,13 @@ def test_mutated_parameters_and_pipelines_are_read_strictly_or_refused(name, mut
             else:
                 assert mutate not in (nest, build_an_object, multiply)
     assert not (project.folder / "hacked").exists()
+
+
+def test_a_pipeline_without_stages_is_refused(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    (project.folder / "dvc.yaml").write_text("stage: 1\n")
+    with pytest.raises(SystemExit, match="error: dvc.yaml: there are no stages"):
+        contract.main()
 
 
 @pytest.mark.parametrize("mutate", YAML_MUTATIONS)

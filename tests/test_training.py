@@ -25,11 +25,6 @@ from digitsum.training.loop import EpochResult, fit, pair_loss
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def splits(raw):
-    return make_splits(raw, 50, 1, 0)
-
-
 def settings(**changes):
     """Give the training parameters of params.yaml, made small, with some changed."""
     params = load_params("train", ROOT).train

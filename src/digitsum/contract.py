@@ -24,7 +24,10 @@ def main() -> None:
     """Print a line for each stage; exit with 1 if one is stale or declares other code than it imports."""
     root = Path()
     try:
-        faults = {stage: code_faults(stage, root) for stage in read_yaml(root / "dvc.yaml")["stages"]}
+        stages = read_yaml(root / "dvc.yaml").get("stages")
+        if not isinstance(stages, dict):
+            raise DigitsumError("dvc.yaml: there are no stages")
+        faults = {stage: code_faults(stage, root) for stage in stages}
         if (root / "dvc.lock").exists():
             read_yaml(root / "dvc.lock")  # DVC's own reader breaks down without a word when it is nested deeply
         for stage, reasons in stale_stages(root).items():
