@@ -228,6 +228,14 @@ def test_a_pipeline_without_stages_is_refused(project, monkeypatch):
         contract.main()
 
 
+def test_a_lock_file_with_an_unknown_kind_of_hash_is_refused(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    path = project.folder / "dvc.lock"
+    path.write_text(path.read_text().replace("hash: md5", "hash: md6"))
+    with pytest.raises(SystemExit, match=r"error: dvc\.lock names a kind of hash that DVC does not know"):
+        contract.main()
+
+
 @pytest.mark.parametrize("mutate", YAML_MUTATIONS)
 def test_a_mutated_lock_file_is_not_taken_for_the_right_one(mutate, project, monkeypatch):
     monkeypatch.chdir(project.folder)

@@ -34,6 +34,8 @@ def main() -> None:
             faults[stage] += [f"stale: {reason}" for reason in reasons]
     except (DigitsumError, DvcException, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except NotImplementedError:
+        sys.exit("error: dvc.lock names a kind of hash that DVC does not know; run `git checkout dvc.lock`")
     for stage, lines in faults.items():
         print(f"{stage}: " + ("\n    ".join(["", *lines]) if lines else "as dvc.lock records it"))
     if any(faults.values()):
