@@ -1,10 +1,11 @@
-"""Ends a stage at a named point by a real signal to its process, for test_kills.py.
+"""Strikes a stage at a named point, for test_kills.py: by a real signal to its process, or by an error of the system.
 
-FAULT in the environment: a signal, a point and what it is about, such as "SIGKILL writing digitsum.safetensors".
-Points: update N (the progress bar's Nth step), writing FILE (half of it is in the temporary file), renaming FILE (just
-before), renamed FILE (just after).
+FAULT in the environment: a signal or an error, a point and what it is about, such as "SIGKILL writing test.safetensors"
+or "ENOSPC writing training.csv". Points: update N (the progress bar's Nth step), opening FILE (its temporary file),
+writing FILE (half of it is in the temporary file), renaming FILE (just before), renamed FILE (just after).
 """
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -17,10 +18,13 @@ def install(fault):
     name, point, about = fault.split()
 
     def strike():
+        if name in errno.errorcode.values():
+            number = getattr(errno, name)
+            raise OSError(number, os.strerror(number))
         os.kill(os.getpid(), signal.Signals[name])
 
     updates = 0
-    update, fsync, rename = tqdm.update, os.fsync, Path.replace
+    update, open_, fsync, rename = tqdm.update, Path.open, os.fsync, Path.replace
 
     def counted_update(bar, n=1):
         nonlocal updates
@@ -28,6 +32,11 @@ def install(fault):
         if updates == int(about):
             strike()
         return update(bar, n)
+
+    def watched_open(path, *arguments, **keywords):
+        if path.name == f".{about}.tmp":
+            strike()
+        return open_(path, *arguments, **keywords)
 
     def halved_fsync(descriptor):
         if Path(f"/proc/self/fd/{descriptor}").readlink().name == f".{about}.tmp":
@@ -44,6 +53,8 @@ def install(fault):
 
     if point == "update":
         tqdm.update = counted_update
+    elif point == "opening":
+        Path.open = watched_open
     elif point == "writing":
         os.fsync = halved_fsync
     else:

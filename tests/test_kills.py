@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,17 @@ def everything(project):
     return project.outputs() | {"dvc.lock": (project.folder / "dvc.lock").read_bytes()}
 
 
+def reproduce_with_fault(project, fault, monkeypatch, capfd):
+    """Have `dvc repro` fail by a fault, see faults.py; give what was printed as errors."""
+    with monkeypatch.context() as patch:
+        patch.setenv("FAULT", fault)
+        with pytest.raises(ReproductionError):
+            project.reproduce()
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed
+    return printed
+
+
 def assert_made_good(project, before, wanted):
     """Check that nothing stands half-written, that one `dvc repro` ends well, and that nothing else is left."""
     for name, content in everything(project).items():
@@ -87,16 +99,50 @@ def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, sta
     wanted, before = uninterrupted(stage), everything(project)
     project.environment["MNIST_MIRROR"] = f"file://{project.environment['MNIST_MIRROR']}"
     project.set_param(*CHANGES[stage])
+    printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
+    assert name == "SIGKILL" or "error: interrupted" in printed
+    assert_made_good(project, before, wanted)
+    resumed = stage == "train" and point not in ("update 5", "writing train.safetensors", "renaming train.safetensors")
+    assert resumed == ("going on from checkpoints/train.safetensors" in capfd.readouterr().out)
+
+
+DISK_FAULTS = {
+    "ENOSPC": "No space left on device",
+    "EIO": "Input/output error",
+    "EROFS": "Read-only file system",
+}
+DISK_POINTS = [
+    (stage, point, name)
+    for stage in STAGES
+    for point in POINTS[stage]
+    for name in ("ENOSPC", "EIO")
+    if point.startswith(("writing", "renaming"))
+]
+DISK_POINTS += [
+    ("fetch", "opening train-images-idx3-ubyte", "EROFS"),
+    ("pair", "opening test.safetensors", "EROFS"),
+    ("train", "opening train.safetensors", "EROFS"),
+    ("train", "opening digitsum.safetensors", "EROFS"),
+    ("evaluate", "opening confusion_sum.png", "EROFS"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "point", "name"), DISK_POINTS)
+def test_a_disk_that_fails_ends_in_one_line(project, uninterrupted, stage, point, name, monkeypatch, capfd):
+    wanted, before = uninterrupted(stage), everything(project)
+    project.set_param(*CHANGES[stage])
     with monkeypatch.context() as patch:
         patch.setenv("FAULT", f"{name} {point}")
         with pytest.raises(ReproductionError):
             project.reproduce()
     printed = capfd.readouterr()
     assert "Traceback" not in printed.err
-    assert name == "SIGKILL" or "error: interrupted" in printed.err
+    assert re.search(
+        rf"^error: {DISK_FAULTS[name]} \(.*{point.split()[1]}\)\. Nothing half-written was kept", printed.err, re.M
+    )
+    assert not list(project.folder.rglob(".*.tmp"))
     assert_made_good(project, before, wanted)
-    resumed = stage == "train" and point not in ("update 5", "writing train.safetensors", "renaming train.safetensors")
-    assert resumed == ("going on from checkpoints/train.safetensors" in capfd.readouterr().out)
 
 
 @pytest.mark.slow
