@@ -5,7 +5,7 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro quick best tiny test test-slow test-nightly lint check plots seeds bench costs growth lock
+.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots seeds bench costs growth lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -20,10 +20,13 @@ best:   ## the same with those in recipes/best: the most accurate, some ten minu
 tiny:   ## the same with those in recipes/tiny: over 99.5 % with few weights, some ten minutes
 
 test: $(VENV)/.tests  ## run the tests
-	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow and not nightly"
+	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow and not portable and not nightly"
 
 test-slow: $(VENV)/.tests  ## run the slower tests: experiments, a browser, remotes, kills, a run for each file of code
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m slow
+
+test-portable: $(VENV)/.tests  ## train a few steps on an emulated CPU: the same bits; needs valgrind
+	$(IN_VENV) pytest -m portable
 
 test-nightly: $(VENV)/.tests  ## kill the pipeline at random moments
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m nightly

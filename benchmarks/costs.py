@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
-
-# isort: split
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.growth import ROUNDS, run_alone
 from digitsum.data.splits import load_split
 from digitsum.model.network import new_network
 from digitsum.model.views import after, look, upright
@@ -84,6 +82,10 @@ def main() -> None:
     rows.append(("average of the weights", least_seconds(lambda: averaged.update_parameters(network)), 0))
     rows.append(("indexing the batch", least_seconds(lambda: training.images[pairs[:, 0]].float()), 0))
 
+    split = Path("data/paired/train.safetensors")
+    epochs = [[run_alone(split, numerics)[2] for numerics in ("native", "portable")] for _ in range(ROUNDS)]
+    native, portable = map(min, zip(*epochs, strict=True))
+
     peak = matrix_product_flops()
     lines = [f"| part of a step of {len(pairs)} pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
     for name, seconds, operations in rows:
@@ -95,7 +97,11 @@ def main() -> None:
         f"A step is {flop / 1e9:.2f} GFLOP, {flop / len(pairs) / 1e6:.1f} MFLOP a pair, forward and back; the "
         f"{params.train.epochs:g} epochs of training are {all_flop / 1e12:.1f} TFLOP. A product of two matrices of "
         f"1024 x 1024 ran at {peak / 1e9:.0f} GFLOP/s, a copy at {copy_bytes() / 1e9:.1f} GB/s. At the speed of the "
-        f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. "
+        f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. All this "
+        "with `train.numerics: native`.",
+        "",
+        f"An epoch as in the stage train takes {native:.1f} CPU-seconds natively and {portable:.1f} with "
+        f"`train.numerics: portable`: {portable / native:.2f} times as many (least of {ROUNDS} in turn). "
         f"Measured on: {machine(torch.device('cpu'))}.",
     ]
     put_between(README, BEGIN, END, "\n".join(lines))

@@ -11,6 +11,7 @@ are images.
 import argparse
 import dataclasses
 import json
+import os
 import re
 import resource
 import subprocess
@@ -19,9 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
-
-# isort: split
 import torch
 import torch._dynamo  # the first optimizer would import it, and its seconds would count
 from matplotlib.figure import Figure
@@ -31,6 +29,7 @@ from digitsum.data.pairs import draw_numbers
 from digitsum.data.splits import Split, load_split, save_split
 from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
 from digitsum.model.network import new_network
+from digitsum.numerics import PORTABLE
 from digitsum.params import load_params
 from digitsum.training.loop import fit
 from studies.measuring import machine, put_between
@@ -63,10 +62,11 @@ def main() -> None:
     draw(rows)
 
 
-def run_alone(split: Path) -> list[float]:
+def run_alone(split: Path, numerics: str = "native") -> list[float]:
     """Measure in a new process."""
     command = [sys.executable, "-m", "benchmarks.growth", "--split", str(split)]
-    row: list[float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    environment = {**os.environ, **(PORTABLE if numerics == "portable" else {})}
+    row: list[float] = json.loads(subprocess.check_output(command, env=environment, text=True))
     return row
 
 

@@ -17,9 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
-
-# isort: split
 import torch
 import torch._dynamo  # the first optimizer would import it, at the cost of whoever comes first
 

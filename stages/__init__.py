@@ -8,12 +8,12 @@ from pathlib import Path
 # digitsum points at the folder that it was installed from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-# Waiting threads sleep instead of spinning: same bits, and several times faster when other programs run.
-# Counts only if set before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # Before any code of a stage is imported. DVC names the stage that it runs; one run by hand is not recorded.
 if "DVC_STAGE" in os.environ:
     from digitsum.stage import remember_inputs
 
     remember_inputs(os.environ["DVC_STAGE"].rpartition(":")[2])
+
+from digitsum import numerics
+
+numerics.prepare(numerics.wanted())

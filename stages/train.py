@@ -6,6 +6,7 @@ import torch
 
 from digitsum.data.splits import load_split
 from digitsum.model.network import new_network, save_model
+from digitsum.numerics import compute_with
 from digitsum.params import load_params
 from digitsum.stage import inputs_digest, run_stage
 from digitsum.training.checkpoint import Checkpoint
@@ -17,18 +18,23 @@ from digitsum.training.loop import fit
 def main() -> None:
     """Read two splits; train, or go on from a checkpoint; write the history every epoch, the model at the end."""
     params = load_params("train")
-    torch.set_num_threads(params.train.threads)
+    compute_with(params.train.numerics, params.train.threads)
     device = choose_device(params.train.device)
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
     torch.manual_seed(params.train.seed)  # for the initial weights
     network = new_network(params.model, training)
     weights = sum(parameter.numel() for parameter in network.parameters())
-    print(f"training on {device}: fusion {params.model.fusion}, {weights:,} weights, {len(training.pairs):,} pairs")
+    trained: dict[str, str | int] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "numerics": params.train.numerics,
+        "threads": params.train.threads,
+        "torch": torch.__version__.partition("+")[0],
+    }
+    pairs = len(training.pairs)
+    print(f"training on {trained['device']}: fusion {params.model.fusion}, {weights:,} weights, {pairs:,} pairs")
 
-    checkpoint = Checkpoint(
-        Path("checkpoints/train.safetensors"), inputs_digest("train", torch.__version__, str(device))
-    )
+    checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), inputs_digest("train", repr(trained)))
     history = []
     for result in fit(network, training, validation, params.train, device, checkpoint):
         history.append(result)
@@ -39,7 +45,7 @@ def main() -> None:
             f"sum {result.sum_accuracy:.2%}",
             flush=True,
         )
-    save_model(Path("models/digitsum.safetensors"), network)
+    save_model(Path("models/digitsum.safetensors"), network, **trained)
     checkpoint.delete()
 
 

@@ -27,8 +27,13 @@ def read_recipe(path: Path) -> Params:
 
 
 def params_digest(params: Params) -> str:
-    """Give a short digest of all parameters of data and training but the seed, for measured rows to be known by."""
-    values = [vars(load_params("pair").pair), vars(params.model), {**vars(params.train), "seed": None}]
+    """Give a short digest of all parameters of data and training, for measured rows to be known by.
+
+    But for the seed and the numerics: these decide on bits and seconds, not on what is trained.
+    """
+    train = {**vars(params.train), "seed": None}
+    del train["numerics"]
+    values = [vars(load_params("pair").pair), vars(params.model), train]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,12 +3,13 @@
     make seeds    # trains what studies/seeds.csv lacks, then writes the table into the README
 
 The data are those of the pipeline (`make repro` first). A fusion is trained with the parameters of params.yaml, a
-recipe with its own besides. Rows measured with other parameters are dropped; after a change of code delete
-studies/seeds.csv.
+recipe with its own besides. Rows measured with other parameters are dropped, but for train.numerics, which has lines of
+its own; after a change of code delete studies/seeds.csv.
 """
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers, see_images
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import new_network
+from digitsum.numerics import compute_with
 from digitsum.params import Params, load_params
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
@@ -31,7 +33,8 @@ from studies.measuring import machine, params_digest, put_between, read_recipe, 
 
 TABLE = Path("studies/seeds.csv")
 SCORES = ("digit", "sum", "joint", "all_numbers_joint")
-COLUMNS = ("params", "name", "seed", "weights", *SCORES, "wall_seconds", "cpu_seconds", "machine")
+COLUMNS = ("params", "name", "numerics", "seed", "weights", *SCORES, "wall_seconds", "cpu_seconds", "machine")
+FEWEST_SEEDS = 3  # for a line in the table
 README, BEGIN, END = Path("README.md"), "<!-- seeds: written by `make seeds` -->", "<!-- end of seeds -->"
 
 
@@ -47,7 +50,8 @@ def main() -> None:
     # Seed by seed, so that a slow hour of the machine strikes all alike.
     for seed in range(options.seeds):
         for name in options.names:
-            if not any((row["name"], row["seed"]) == (name, str(seed)) for row in rows):
+            wanted = (name, settings[name].train.numerics, str(seed))
+            if not any((row["name"], row["numerics"], row["seed"]) == wanted for row in rows):
                 rows.append(train_and_score(name, settings[name], seed))
                 write_csv(TABLE, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
     put_between(README, BEGIN, END, markdown(rows))
@@ -65,7 +69,7 @@ def variants() -> dict[str, Params]:
 def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     """Train one network as the stages train and evaluate do, and give its row."""
     train = dataclasses.replace(params.train, seed=seed)
-    torch.set_num_threads(train.threads)
+    compute_with(train.numerics, train.threads)
     device = choose_device(train.device)
     splits = {name: load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")}
     torch.manual_seed(seed)
@@ -78,7 +82,7 @@ def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     evidence = see_images(network, test.images)
     scores = headline_metrics(predict(network, test, evidence), score_all_numbers(network, test, evidence), 15)
     weights = sum(parameter.numel() for parameter in network.parameters())
-    row = [params_digest(params), name, seed, weights]
+    row = [params_digest(params), name, train.numerics, seed, weights]
     row += [scores[answer]["accuracy"] for answer in ("digit", "sum", "joint")]
     row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1), machine(device)]
     print(dict(zip(COLUMNS, row, strict=True)), flush=True)
@@ -88,25 +92,26 @@ def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
 def markdown(rows: list[dict[str, str]]) -> str:
     """Give the table: mean and standard deviation of each accuracy, median and range of the seconds."""
     lines = [
-        "| | weights | seeds | digit % | sum % | joint % | all numbers, joint % | training, wall s | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | numerics | weights | seeds | digit % | sum % | joint % | all numbers, joint % | wall s | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in variants():
-        of_name = [row for row in rows if row["name"] == name]
-        if len(of_name) < 2:  # one run has no spread
+    for name, numerics in itertools.product(variants(), ("portable", "native")):
+        runs = [row for row in rows if (row["name"], row["numerics"]) == (name, numerics)]
+        if len(runs) < FEWEST_SEEDS:
             continue
-        cells = [f"`{name}`", f"{int(of_name[0]['weights']):,}", str(len(of_name))]
+        cells = [f"`{name}`", numerics, f"{int(runs[0]['weights']):,}", str(len(runs))]
         for score in SCORES:
-            values = [100 * float(row[score]) for row in of_name]
+            values = [100 * float(row[score]) for row in runs]
             cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}")
         for seconds in ("wall_seconds", "cpu_seconds"):
-            values = [float(row[seconds]) for row in of_name]
+            values = [float(row[seconds]) for row in runs]
             cells.append(f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})")
         lines.append(f"| {' | '.join(cells)} |")
     machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
     lines += [
         "",
-        f"Accuracies: mean ± standard deviation over seeds. Seconds: median (range). Measured on: {machines}.",
+        "Accuracies: mean ± standard deviation over seeds. Seconds of training: median (range). "
+        f"Measured on: {machines}.",
     ]
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ import pytest
 import stage_server
 import yaml
 
+from digitsum import numerics
 from digitsum.data import idx
 
 # PyTorch and DVC are imported where they are used: pytest reads this file in a process that runs no test, too.
@@ -97,6 +98,7 @@ def splits(raw):
 
 def pytest_configure(config):
     """Put a `python` first on the PATH that runs stages in forks of a server: see stage_server.py."""
+    numerics.prepare("portable")
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # its parent has done so
     folder = Path(tempfile.mkdtemp(prefix="stage-server-"))

@@ -18,12 +18,13 @@ def run(monkeypatch, *arguments):
 
 def test_info_shows_the_config_the_tensors_and_the_identity(tmp_path, monkeypatch, capsys):
     network = Network("concat", trunk="small")
-    save_model(tmp_path / "model", network)
+    save_model(tmp_path / "model", network, device="cpu", numerics="portable")
     run(monkeypatch, "info", tmp_path / "model")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["deskew: True", "fusion: concat", "trunk: small"]
+    assert lines[:2] == ["deskew: True", "fusion: concat"]
+    assert lines[2:4] == ["trained: device cpu, numerics portable", "trunk: small"]
     assert "trunk.classify.weight: float32 [10, 432]" in lines
-    assert len(lines) == 3 + len(network.state_dict()) + 1
+    assert len(lines) == 4 + len(network.state_dict()) + 1
 
 
 def test_the_identity_is_that_of_the_content_and_not_of_the_container(tmp_path, monkeypatch, capsys):

@@ -36,6 +36,7 @@ PARAMETERS = {
     "model.trunk": ("small", "te"),
     "model.deskew": (False, "te"),
     "train.device": ("cpu", "t"),
+    "train.numerics": ("native", "te"),
     "train.threads": (2, "te"),
     "train.precision": ("bfloat16", "te"),
     "train.compile": (True, "t"),  # a compiled pass may round otherwise, but the tests' server does not compile
@@ -76,6 +77,7 @@ FILES = {
     "src/digitsum/model/network.py": "te",
     "src/digitsum/model/trunks.py": "te",
     "src/digitsum/model/views.py": "te",
+    "src/digitsum/numerics.py": "fpte",
     "src/digitsum/params.py": "fpte",
     "src/digitsum/plots_page.py": "",
     "src/digitsum/randomness.py": "pt",

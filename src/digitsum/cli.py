@@ -4,6 +4,7 @@ digitsum info FILE    # what a model, a split or a checkpoint holds, and its ide
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -20,8 +21,11 @@ def main() -> None:
     options = parser.parse_args()
     try:
         info(options.file)
+        sys.stdout.flush()
     except DigitsumError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # `| head` has read enough; nothing more shall be written, at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def info(path: Path) -> None:
@@ -31,7 +35,8 @@ def info(path: Path) -> None:
     """
     tensors, config = load_tensors(path)
     for key, value in config.items():
-        print(f"{key}: {value}")
+        shown = ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, dict) else value
+        print(f"{key}: {shown}")
     for name, tensor in tensors.items():
         print(f"{name}: {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
     print(f"identity: {identity(tensors, config)}")

@@ -130,6 +130,7 @@ class Train(Group):
     """Parameters of the stage train."""
 
     device: str = choice("auto", "cpu", "cuda", "mps")
+    numerics: str = choice("portable", "native")
     threads: int = whole(at_least=1)
     precision: str = choice("float32", "tf32", "bfloat16")
     compile: bool = flag()

@@ -93,9 +93,12 @@ def new_network(model: Model, training: Split) -> Network:
     return Network(**dataclasses.asdict(model), pixel_mean=mean, pixel_std=std)
 
 
-def save_model(path: Path, network: Network) -> None:
-    """Write weights, buffers and what is needed to build the network again; equal weights give equal bytes."""
-    save_tensors(path, network.state_dict(), network.config)
+def save_model(path: Path, network: Network, **trained: str | int) -> None:
+    """Write weights, buffers, what is needed to build the network again, and how it was `trained`, for people to know.
+
+    Equal weights, trained alike, give equal bytes.
+    """
+    save_tensors(path, network.state_dict(), {**network.config, "trained": trained})
 
 
 def load_model(path: str | PathLike[str]) -> Network:
@@ -104,6 +107,7 @@ def load_model(path: str | PathLike[str]) -> Network:
     Raises DigitsumError if the file is missing, damaged, or holds other tensors than such a network has.
     """
     tensors, config = load_tensors(Path(path))
+    config.pop("trained", None)
     try:
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: no trace in the caller's draws
             network = Network(**config)

@@ -1,0 +1,5 @@
+"""The benchmarks, each run as `python -m benchmarks.NAME`: everyone at the CPU's fastest."""
+
+from digitsum import numerics
+
+numerics.prepare("native")  # before any of them imports PyTorch
