@@ -37,13 +37,13 @@ ENVIRONMENTS = [
 ]
 
 
-def few_steps(*before, folder=ROOT, environment=""):
+def few_steps(*before, folder=ROOT, environment="", timeout=300):
     """Run tests/few_steps.py in a new process; give what it prints."""
     pinned = numerics.PORTABLE.keys() | numerics.FIXED.keys()  # which the tests themselves run with
     inherited = {name: value for name, value in os.environ.items() if name not in pinned}
     given = dict(setting.split("=") for setting in environment.split())
     command = [*before, sys.executable, ROOT / "tests/few_steps.py"]
-    return subprocess.check_output(command, cwd=folder, env=inherited | given, text=True, timeout=3000).strip()
+    return subprocess.check_output(command, cwd=folder, env=inherited | given, text=True, timeout=timeout).strip()
 
 
 @golden
@@ -79,7 +79,7 @@ def test_the_bits_do_not_depend_on_the_folder_or_on_other_programs(tmp_path):
 def test_the_bits_are_the_same_on_an_emulated_cpu_without_avx512():
     valgrind = shutil.which("valgrind")
     assert valgrind, "Valgrind emulates a Haswell of 2013, but is not here: apt-get install valgrind"
-    assert few_steps(valgrind, "--tool=none", "--quiet") == GOLDEN
+    assert few_steps(valgrind, "--tool=none", "--quiet", timeout=3000) == GOLDEN
 
 
 @pytest.mark.parametrize(
