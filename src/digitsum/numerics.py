@@ -19,6 +19,8 @@ FIXED = {
     "OMP_DYNAMIC": "false",
     "OMP_THREAD_LIMIT": "65535",
     "OMP_MAX_ACTIVE_LEVELS": "1",
+    # What torch.compile kept from a native run has given NaN in a portable one: compile anew.
+    "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
     # Room for cuBLAS to compute in one order, on GPUs.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
