@@ -132,15 +132,9 @@ DISK_POINTS += [
 def test_a_disk_that_fails_ends_in_one_line(project, uninterrupted, stage, point, name, monkeypatch, capfd):
     wanted, before = uninterrupted(stage), everything(project)
     project.set_param(*CHANGES[stage])
-    with monkeypatch.context() as patch:
-        patch.setenv("FAULT", f"{name} {point}")
-        with pytest.raises(ReproductionError):
-            project.reproduce()
-    printed = capfd.readouterr()
-    assert "Traceback" not in printed.err
-    assert re.search(
-        rf"^error: {DISK_FAULTS[name]} \(.*{point.split()[1]}\)\. Nothing half-written was kept", printed.err, re.M
-    )
+    printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
+    error = rf"^error: {DISK_FAULTS[name]} \(.*{point.split()[1]}\)\. Nothing half-written was kept"
+    assert re.search(error, printed, re.MULTILINE)
     assert not list(project.folder.rglob(".*.tmp"))
     assert_made_good(project, before, wanted)
 
