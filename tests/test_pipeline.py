@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 
+import torch
 import yaml
 from conftest import ROOT, STAGES, stages_run
 
 from digitsum.model.network import load_model
+from digitsum.tensors import load_tensors
 
 
 def test_the_stages_make_every_declared_output(finished):
@@ -86,3 +88,14 @@ def test_the_committed_metrics_reach_what_the_project_promises():
 def test_no_large_file_is_in_git():
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in names if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 2**20] == []
+
+
+def test_the_number_of_threads_decides_on_the_weights_and_stands_beside_them(project):
+    model = project.folder / "models/digitsum.safetensors"
+    one, told_one = load_tensors(model)
+    one = {name: tensor.clone() for name, tensor in one.items()}  # they are read from their file when they are used
+    project.set_param("train.threads", 2)
+    project.reproduce()
+    two, told_two = load_tensors(model)
+    assert (told_one["trained"]["threads"], told_two["trained"]["threads"]) == (1, 2)
+    assert not all(torch.equal(one[name], two[name]) for name in one)
