@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import digitsum
@@ -27,6 +28,10 @@ def some_images(count=4):
     return images, torch.randint(0, 10, (count,), generator=draws)
 
 
+def sum_of(name, *inputs):
+    return FUSIONS[name](EMBEDDING)(*inputs)[1]
+
+
 def test_shift_is_marginalisation_over_all_digits():
     digit_logits, embedding, numbers = some_input()
     probabilities = digit_logits.softmax(1)
@@ -34,26 +39,62 @@ def test_shift_is_marginalisation_over_all_digits():
     for pair, number in enumerate(numbers.tolist()):
         for digit in range(10):
             expected[pair, digit + number] += probabilities[pair, digit]
-    torch.testing.assert_close(FUSIONS["shift"](EMBEDDING)(digit_logits, embedding, numbers).exp(), expected)
+    torch.testing.assert_close(sum_of("shift", digit_logits, embedding, numbers).exp(), expected)
 
 
 def test_shift_gives_no_probability_to_a_sum_that_the_number_rules_out():
     digit_logits, embedding, numbers = some_input()
-    probabilities = FUSIONS["shift"](EMBEDDING)(digit_logits, embedding, numbers).softmax(1)
+    probabilities = sum_of("shift", digit_logits, embedding, numbers).softmax(1)
     sums = torch.arange(19)
     ruled_out = (sums < numbers.unsqueeze(1)) | (sums > numbers.unsqueeze(1) + 9)
     assert probabilities[ruled_out].max() == 0
     assert probabilities[~ruled_out].min() > 0
 
 
+def shift_as_layers():
+    """Give what turns [digit_logits; 1] into the sum logits of `shift`, for each number: [10, 19, 11].
+
+    Where a sum is impossible the logit is -10,000, whose exponential is 0 in float32.
+    """
+    layers = torch.zeros(10, 19, 11)
+    for number in range(10):
+        layers[number, :, 10] = -1e4
+        for digit in range(10):
+            layers[number, number + digit, digit] = 1
+            layers[number, number + digit, 10] = 0
+    return layers
+
+
+def with_the_weights_of_shift(name):
+    fusion, layers = FUSIONS[name](EMBEDDING), shift_as_layers()
+    for weights in fusion.parameters():
+        nn.init.zeros_(weights)
+    with torch.no_grad():
+        if name == "bilinear":  # its inputs are digit by number: a table for each sum; the last column is for no number
+            fusion.classify.weight.view(19, 11, 11)[:, :, :10] = layers.permute(1, 2, 0)
+        else:
+            fusion.hidden.weight[:10] = torch.eye(10)
+            fusion.generate.weight[:, :10] = layers.flatten(1).T
+    return fusion
+
+
+@pytest.mark.parametrize("name", ["bilinear", "hypernetwork"])
+def test_weights_exist_with_which_a_fusion_is_shift(name):
+    inputs = some_input()
+    expected = sum_of("shift", *inputs).softmax(1)
+    torch.testing.assert_close(with_the_weights_of_shift(name)(*inputs)[1].softmax(1), expected, atol=1e-7, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", FUSIONS)
 def test_every_fusion_gives_19_sums_whose_probabilities_add_to_1_and_hears_the_number(name):
     digit_logits, embedding, numbers = some_input()
     fusion = FUSIONS[name](EMBEDDING)
-    sum_logits = fusion(digit_logits, embedding, numbers)
+    fused_digit, sum_logits = fusion(digit_logits, embedding, numbers)
+    assert fused_digit.shape == (len(numbers), 10)
+    assert (fused_digit is digit_logits) == (name != "seed_concat")
     assert sum_logits.shape == (len(numbers), 19)
     torch.testing.assert_close(sum_logits.softmax(1).sum(1), torch.ones(len(numbers)))
-    assert not torch.equal(fusion(digit_logits, embedding, (numbers + 1) % 10), sum_logits)
+    assert not torch.equal(fusion(digit_logits, embedding, (numbers + 1) % 10)[1], sum_logits)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -80,6 +121,43 @@ def test_load_model_gives_the_saved_network_back(name, trunk, tmp_path):
     digit_logits, sum_logits = again(images, numbers)
     assert digit_logits.shape == (4, 10)
     assert sum_logits.shape == (4, 19)
+
+
+def shapes_in(network):
+    """Give the shape that each layer of `network` gives for an image and a number, without the batch."""
+    shapes = []
+    for layer in network.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda layer, inputs, output: shapes.append(tuple(output.shape[1:])))
+    network(torch.zeros(1, 28, 28, dtype=torch.uint8), torch.tensor([7]))
+    return shapes
+
+
+def test_the_older_solution_concat_is_as_its_write_up_has_it():
+    network = Network("seed_concat", trunk="seed_concat", deskew=False)
+    shapes = shapes_in(network)
+    for shape in [(6, 24, 24), (6, 12, 12), (12, 8, 8), (12, 4, 4), (192,), (20,), (10,), (19,)]:
+        assert shape in shapes
+    assert network.fusion.hidden.in_features == 212
+    used = [*network.trunk.embed.parameters(), *network.fusion.parameters()]
+    assert sum(weights.numel() for weights in used) == 156 + 1812 + 220 + 13632 + 650 + 1235
+
+
+def test_the_older_solution_add_is_as_its_write_up_has_it():
+    network = Network("seed_add", trunk="seed_add", deskew=False)
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(10368, 64), (64, 10), (10, 20), (20, 19)]
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
+        (1, 16),
+        (16, 32),
+        (32, 64),
+        (64, 128),
+    ]
+    assert sum(weights.numel() for weights in network.parameters()) == 762_037
+    shapes = shapes_in(network)
+    for shape in [(16, 26, 26), (32, 24, 24), (64, 22, 22), (64, 11, 11), (128, 9, 9)]:
+        assert shape in shapes
 
 
 def test_loading_a_model_leaves_the_callers_randomness_alone(tmp_path):

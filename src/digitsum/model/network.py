@@ -69,7 +69,8 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Do what `forward` does, unchecked, for float images with pixels 0-255; for training, see `read`."""
         digit_logits, embedding = self.read(pixels, warps, precision)
-        return digit_logits, self.fusion(digit_logits, embedding, numbers)
+        answers: tuple[Tensor, Tensor] = self.fusion(digit_logits, embedding, numbers)
+        return answers
 
     def read(
         self, pixels: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32

@@ -92,4 +92,34 @@ def tiny() -> Trunk:
     )
 
 
-TRUNKS = {"strided": strided, "small": small, "large": large, "tiny": tiny}
+def seed_concat() -> Trunk:
+    """The layers of the older solution `concat`."""
+    return Trunk(
+        28,
+        12 * 4 * 4,
+        *(nn.Conv2d(1, 6, kernel_size=5), nn.ReLU(), nn.MaxPool2d(2)),  # 28x28 -> 24x24 -> 12x12
+        *(nn.Conv2d(6, 12, kernel_size=5), nn.ReLU(), nn.MaxPool2d(2)),  # 12x12 -> 8x8 -> 4x4
+    )
+
+
+def seed_add() -> Trunk:
+    """The layers of the older solution `add`, up to the one that gives the digit."""
+    return Trunk(
+        28,
+        64,
+        *(nn.Conv2d(1, 16, kernel_size=3), nn.ReLU()),  # 28x28 -> 26x26
+        *(nn.Conv2d(16, 32, kernel_size=3), nn.ReLU()),  # 26x26 -> 24x24
+        *(nn.Conv2d(32, 64, kernel_size=3), nn.ReLU(), nn.MaxPool2d(2)),  # 24x24 -> 22x22 -> 11x11
+        *(nn.Conv2d(64, 128, kernel_size=3), nn.ReLU()),  # 11x11 -> 9x9
+        *(nn.Flatten(), nn.Linear(128 * 9 * 9, 64), nn.ReLU()),
+    )
+
+
+TRUNKS = {
+    "strided": strided,
+    "small": small,
+    "large": large,
+    "tiny": tiny,
+    "seed_concat": seed_concat,
+    "seed_add": seed_add,
+}
