@@ -21,7 +21,7 @@ from digitsum.model.network import new_network
 from digitsum.model.views import after, look, upright
 from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
-from digitsum.training.loop import pair_loss
+from digitsum.training.loop import pair_losses
 from studies.measuring import machine, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
@@ -44,7 +44,8 @@ def main() -> None:
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
 
     def loss_of(digit_logits: Tensor, sum_logits: Tensor) -> Tensor:
-        return pair_loss(digit_logits, sum_logits, digits, numbers, train.label_smoothing, train.sum_loss_share)
+        losses = pair_losses(digit_logits, sum_logits, digits, numbers, train)
+        return torch.lerp(*losses, train.sum_loss_share)
 
     def loss() -> Tensor:
         return loss_of(*network.answer(pixels, numbers, warps))

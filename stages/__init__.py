@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml, each run as `python -m stages.NAME` from the project's root."""
+"""The stages of dvc.yaml, each run as `python -m stages.NAME` from the project's root; or by studies/run.py."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 # Before any code of a stage is imported. DVC names the stage that it runs; one run by hand is not recorded.
 if "DVC_STAGE" in os.environ:
-    from digitsum.stage import remember_inputs
+    from digitsum.stage import current_stage, remember_inputs
 
-    remember_inputs(os.environ["DVC_STAGE"].rpartition(":")[2])
+    remember_inputs(current_stage())
 
 from digitsum import numerics
 

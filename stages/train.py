@@ -40,9 +40,9 @@ def main() -> None:
         history.append(result)
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history)
         print(
-            f"epoch {result.epoch:2}/{params.train.epochs:g}  loss {result.training_loss:.4f}  "
-            f"validation: loss {result.validation_loss:.4f}  digit {result.digit_accuracy:.2%}  "
-            f"sum {result.sum_accuracy:.2%}",
+            f"epoch {result.epoch:2}/{params.train.epochs:g}  loss {result.training.loss:.4f}  "
+            f"validation: loss {result.validation.loss:.4f}  digit {result.validation.digit_accuracy:.2%}  "
+            f"sum {result.validation.sum_accuracy:.2%}",
             flush=True,
         )
     save_model(Path("models/digitsum.safetensors"), network, **trained)

@@ -1,7 +1,6 @@
 """What studies and benchmarks share: recipes, measured rows, the machine's name, tables in Markdown files."""
 
 import csv
-import dataclasses
 import hashlib
 import json
 import os
@@ -9,7 +8,6 @@ import platform
 from pathlib import Path
 
 import torch
-import yaml
 
 from digitsum.artifacts import write_bytes
 from digitsum.params import Params, load_params
@@ -17,13 +15,7 @@ from digitsum.params import Params, load_params
 
 def read_recipe(path: Path) -> Params:
     """Give the parameters of the stage train as `dvc exp run` with the lines of a recipe would set them."""
-    params = load_params("train")
-    for line in path.read_text().split():
-        key, _, value = line.partition("=")
-        group, _, leaf = key.partition(".")
-        changed = dataclasses.replace(getattr(params, group), **{leaf: yaml.safe_load(value)})
-        params = dataclasses.replace(params, **{group: changed})
-    return params
+    return load_params("train", changes=path.read_text().split())
 
 
 def params_digest(params: Params) -> str:

@@ -1,10 +1,10 @@
-"""The spread over seeds: train fusions and recipes with several seeds, score each network on the test split.
+"""The spread over seeds: train the default and the recipes with several seeds, score each on the test split.
 
     make seeds    # trains what studies/seeds.csv lacks, then writes the table into the README
 
-The data are those of the pipeline (`make repro` first). A fusion is trained with the parameters of params.yaml, a
-recipe with its own besides. Rows measured with other parameters are dropped, but for train.numerics, which has lines of
-its own; after a change of code delete studies/seeds.csv.
+The data are those of the pipeline (`make repro` first). A recipe is trained with the parameters of params.yaml but for
+its own. Rows measured with other parameters are dropped, but for train.numerics, which has lines of its own; after a
+change of code delete studies/seeds.csv. Fusions are compared in studies/fusions.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from digitsum.artifacts import write_csv
 from digitsum.data.splits import load_split
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers, see_images
-from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import new_network
 from digitsum.numerics import compute_with
 from digitsum.params import Params, load_params
@@ -59,11 +58,10 @@ def main() -> None:
 
 
 def variants() -> dict[str, Params]:
-    """Give the parameters of all that is trained, by name: the fusions, then the recipes."""
-    params = load_params("train")
-    models = {fusion: dataclasses.replace(params.model, fusion=fusion) for fusion in FUSIONS}
-    fusions = {fusion: dataclasses.replace(params, model=model) for fusion, model in models.items()}
-    return fusions | {path.name: read_recipe(path) for path in sorted(Path("recipes").iterdir())}
+    """Give the parameters of all that is trained, by name: the default, then the recipes."""
+    return {"default": load_params("train")} | {
+        path.name: read_recipe(path) for path in sorted(Path("recipes").iterdir())
+    }
 
 
 def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -252,7 +253,7 @@ TINY_PARAMS = {
 
 
 def copy_project(folder, tiny_mnist):
-    """Copy the files of this project that git knows or would add, but no results; commit them in `folder`."""
+    """Copy the files of this project that git knows or would add, but no results and no studies; commit them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -261,7 +262,7 @@ def copy_project(folder, tiny_mnist):
         check=True,
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+        if (ROOT / name).is_file() and not re.match("metrics/|plots/|dvc.lock|studies/.*/", name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     project = Project(folder, tiny_mnist.folder)

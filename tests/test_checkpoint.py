@@ -33,9 +33,9 @@ class Deadly(Checkpoint):
             raise Killed
 
 
-def train(splits, checkpoint=None, seed=0, **changes):
+def train(splits, checkpoint=None, seed=0, fusion="shift", **changes):
     torch.manual_seed(seed)
-    network = Network("shift", 0.2, 0.3)
+    network = Network(fusion, 0.2, 0.3)
     network.trunk.embed.append(nn.Dropout(0.5))  # a layer that draws: the generator's state must go on, too
     history = list(fit(network, splits["train"], splits["validation"], settings(**changes), CPU, checkpoint))
     return weights_of(network), history
@@ -50,14 +50,22 @@ def killed(splits, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("average_decay", [0.9, 0])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"average_decay": 0.9},
+        {"average_decay": 0},
+        {"optimizer": "sgd"},
+        {"fusion": "seed_concat"},  # which leaves weights of the trunk unused: the optimizer keeps nothing of them
+    ],
+)
 @pytest.mark.parametrize("savings", [1, 4, 7, 8, 9, 15, 16])  # two epochs of 7 steps, and one saving after each
-def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, average_decay):
+def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, changes):
     path = tmp_path / "checkpoint"
-    weights, history = train(splits, average_decay=average_decay)
+    weights, history = train(splits, **changes)
     with pytest.raises(Killed):
-        train(splits, Deadly(path, savings), average_decay=average_decay)
-    gone_on, history_gone_on = train(splits, Checkpoint(path, "key"), seed=1, average_decay=average_decay)
+        train(splits, Deadly(path, savings), **changes)
+    gone_on, history_gone_on = train(splits, Checkpoint(path, "key"), seed=1, **changes)
     assert torch.equal(gone_on, weights)
     assert history_gone_on == history
 

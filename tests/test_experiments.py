@@ -64,7 +64,7 @@ def test_plots_diff_draws_both_revisions_with_labels_in_numeric_order(experiment
     html = (experiment.folder / "dvc_plots/index.html").read_text()
     specs = [json.JSONDecoder().raw_decode(html, match.end())[0] for match in re.finditer("var spec = ", html)]
     assert [spec["title"] for spec in specs] == [
-        "Training (loss in nats) and validation",
+        "Validation, and training as it went (dashed); losses in nats",
         "Confusion of the digit, test split",
         "Confusion of the sum, test split",
     ]
@@ -195,7 +195,7 @@ def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
         if result == "--dump-dom":
             dom = drawn.stdout
     titles = [
-        "Training (loss in nats) and validation",
+        "Validation, and training as it went (dashed); losses in nats",
         "Confusion of the digit, test split",
         "predicted sum",
         "joint_accuracy",

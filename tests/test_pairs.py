@@ -77,6 +77,28 @@ def test_a_validation_split_that_leaves_too_little_is_refused(raw, size):
         make_splits(raw, size, 1, 0)
 
 
+def test_fewer_training_images_are_drawn_stratified_and_keep_their_pairs(raw):
+    whole, part = (make_splits(raw, 50, 1, 0, size)["train"] for size in (0, 100))
+    assert torch.bincount(part.digits).tolist() == [10] * 10
+    pairs = {
+        (image.tobytes(), number) for image, number in zip(whole.images.numpy(), whole.numbers.tolist(), strict=True)
+    }
+    for image, number in zip(part.images.numpy(), part.numbers.tolist(), strict=True):
+        assert (image.tobytes(), number) in pairs
+
+
+@pytest.mark.parametrize("size", [5, 350, 1000])
+def test_a_training_split_that_cannot_be_drawn_is_refused(raw, size):
+    with pytest.raises(DigitsumError, match=f"pair.training_size is {size}, which does not divide the 350"):
+        make_splits(raw, 50, 1, 0, size)
+
+
+def test_without_validation_all_is_trained_on_and_the_test_split_is_watched(raw):
+    splits = make_splits(raw, 0, 1, 0)
+    assert len(splits["train"].images) == 400
+    assert splits["validation"] is splits["test"]
+
+
 def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
     split = make_splits(raw, 50, 2, 0)["validation"]
     save_split(tmp_path / "split", split)

@@ -112,7 +112,7 @@ def test_run_outside_a_project_says_so(tmp_path):
 
 @pytest.mark.parametrize(("key", "options"), [("fusion", FUSIONS), ("trunk", TRUNKS)])
 def test_the_comment_of_a_choice_names_every_option(key, options):
-    comment = re.search(f"{key}: .*", (ROOT / "params.yaml").read_text())[0].partition("#")[2]
+    comment = re.search(f"((  #.*\n)*)  {key}: (.*)", (ROOT / "params.yaml").read_text())[0]
     assert [name for name in options if not re.search(rf"\b{name}\b", comment)] == []
 
 
@@ -126,7 +126,9 @@ def test_params_yaml_holds_every_parameter_once_with_a_comment():
     lines = (ROOT / "params.yaml").read_text().splitlines()
     for number, line in enumerate(lines):
         if re.match("  [a-z]", line) and "_sha256" not in line:
-            assert "  # " in line, f"params.yaml:{number + 1}: say what it does, its unit or choices"
+            assert "  # " in line or "  # " in lines[number - 1], (
+                f"params.yaml:{number + 1}: say what it does, its unit or choices"
+            )
     written = {f"{group}.{leaf}" for group, leaves in yaml.safe_load("\n".join(lines)).items() for leaf in leaves}
     known = {f"{name}.{field.name}" for name, group in GROUPS.items() for field in dataclasses.fields(group)}
     assert written == known

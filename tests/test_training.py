@@ -20,7 +20,7 @@ from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_history
-from digitsum.training.loop import EpochResult, fit, pair_loss
+from digitsum.training.loop import SCHEDULES, EpochResult, Scores, fit, pair_losses
 
 CPU = torch.device("cpu")
 
@@ -47,9 +47,10 @@ def weights_of(network):
 def test_every_fusion_learns_the_digit_and_the_sum(raw, fusion):
     splits = make_splits(raw, 50, 20, 0)  # so that a learned fusion sees each digit with each number 70 times
     _, history = train(splits, fusion, epochs=3, batch_size=50)
-    assert history[-1].digit_accuracy > 0.95
-    assert history[-1].sum_accuracy > 0.9
-    assert history[-1].joint_accuracy <= min(history[-1].digit_accuracy, history[-1].sum_accuracy)
+    scores = history[-1].validation
+    assert scores.digit_accuracy > 0.95
+    assert scores.sum_accuracy > (0.7 if fusion.startswith("seed_") else 0.9)  # the older solutions learn slowly
+    assert scores.joint_accuracy <= min(scores.digit_accuracy, scores.sum_accuracy)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(splits):
@@ -60,7 +61,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(splits):
 
 def test_the_training_loss_of_an_epoch_is_the_mean_over_its_own_pairs(splits):
     _, (first, second) = train(splits, lr=1e-9)  # which changes nothing
-    assert second.training_loss == pytest.approx(first.training_loss, rel=0.05)
+    assert second.training.loss == pytest.approx(first.training.loss, rel=0.05)
 
 
 def test_nothing_is_chosen_by_looking_at_validation(splits):
@@ -74,7 +75,7 @@ def test_the_saved_weights_are_the_average_and_are_what_validation_scored(splits
     with torch.no_grad():
         digit_logits, _ = network(split.images[split.image_index], split.numbers)
     right = digit_logits.argmax(1) == split.digits[split.image_index]
-    assert right.double().mean().item() == pytest.approx(history[-1].digit_accuracy)
+    assert right.double().mean().item() == pytest.approx(history[-1].validation.digit_accuracy)
     assert not torch.equal(weights_of(network), weights_of(train(splits, average_decay=0.0)[0]))
 
 
@@ -93,20 +94,27 @@ def test_too_few_steps_are_refused_and_ten_are_enough(splits, epochs, steps):
 def test_with_shift_the_loss_of_the_sum_is_the_loss_of_the_digit():
     torch.manual_seed(0)
     digit_logits, digits, numbers = torch.randn(20, 10), torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
-    sum_logits = Network("shift").fusion(digit_logits, digit_logits, numbers)
-    losses = [pair_loss(digit_logits, sum_logits, digits, numbers, 0.1, share) for share in (0.0, 0.5, 1.0)]
-    torch.testing.assert_close(losses[1], losses[0])
-    torch.testing.assert_close(losses[2], losses[0])
-    torch.testing.assert_close(losses[0], functional.cross_entropy(digit_logits, digits, label_smoothing=0.1))
+    sum_logits = Network("shift").fusion(digit_logits, digit_logits, numbers)[1]
+    digit_loss, sum_loss = pair_losses(digit_logits, sum_logits, digits, numbers, settings(label_smoothing=0.1))
+    torch.testing.assert_close(digit_loss, functional.cross_entropy(digit_logits, digits, label_smoothing=0.1))
+    torch.testing.assert_close(sum_loss, digit_loss)
 
 
 def test_without_smoothing_the_loss_is_cross_entropy_on_logits():
     torch.manual_seed(0)
     digit_logits, sum_logits = torch.randn(20, 10), torch.randn(20, 19)
     digits, numbers = torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
-    expected = 0.75 * functional.cross_entropy(digit_logits, digits)
-    expected += 0.25 * functional.cross_entropy(sum_logits, digits + numbers)
-    torch.testing.assert_close(pair_loss(digit_logits, sum_logits, digits, numbers, 0.0, 0.25), expected)
+    losses = pair_losses(digit_logits, sum_logits, digits, numbers, settings(label_smoothing=0))
+    torch.testing.assert_close(losses[0], functional.cross_entropy(digit_logits, digits))
+    torch.testing.assert_close(losses[1], functional.cross_entropy(sum_logits, digits + numbers))
+
+
+def test_a_softmax_first_puts_a_floor_under_both_losses():
+    """Even for a network that is sure and right: -ln(e / (e + 9)) for ten classes, -ln(e / (e + 18)) for 19."""
+    digits, numbers = torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
+    sure = [1e4 * functional.one_hot(*answer).float() for answer in ((digits, 10), (digits + numbers, 19))]
+    losses = pair_losses(*sure, digits, numbers, settings(label_smoothing=0, softmax_first=True))
+    assert [loss.item() for loss in losses] == pytest.approx([1.4612, 2.0311], abs=1e-4)
 
 
 # --- Augmentation --------------------------------------------------------------------------------------------------
@@ -156,16 +164,62 @@ def test_the_last_epochs_are_not_warped(splits, monkeypatch, epochs, clean_epoch
     assert sum(warped) == pytest.approx(expected * len(splits["train"].pairs), abs=50)
 
 
+@pytest.mark.parametrize("redraw", [False, True])
+def test_numbers_are_those_of_the_pairs_at_every_epoch_unless_redrawn(splits, monkeypatch, redraw):
+    """Known by the first image of the training split, which is the only one of its kind here."""
+    seen, all_seen = [], []
+    answer = Network.answer
+
+    def record(network, pixels, numbers, *rest):
+        if network.training:
+            all_seen.extend(numbers.tolist())
+            seen.extend(numbers[(pixels == splits["train"].images[0]).all(2).all(1)].tolist())
+        return answer(network, pixels, numbers, *rest)
+
+    monkeypatch.setattr(Network, "answer", record)
+    train(splits, epochs=12, clean_epochs=12, redraw_numbers=redraw)
+    assert len(seen) == 12
+    assert (len(set(seen)) > 3) if redraw else (set(seen) == {int(splits["train"].numbers[0])})
+    if redraw:
+        shares = torch.bincount(torch.tensor(all_seen), minlength=10) / len(all_seen)
+        assert shares.sub(0.1).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_every_optimizer_learns_with_a_constant_rate_or_a_cycle(splits, name):
+    changes = {"optimizer": name, "lr": {"adamw": 0.01, "adam": 0.005, "sgd": 0.05}[name], "average_decay": 0.9}
+    for schedule in SCHEDULES:
+        _, history = train(splits, epochs=3, batch_size=10, schedule=schedule, **changes)
+        assert history[-1].validation.digit_accuracy > 0.95
+
+
+def test_a_constant_rate_stays_and_a_cycle_climbs_and_falls():
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    rates = {}
+    for name, schedule in SCHEDULES.items():
+        optimizer = torch.optim.SGD(weights, lr=0.5)
+        schedule = schedule(optimizer, 0.5, 100)
+        rates[name] = []
+        for _ in range(100):
+            rates[name].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+    assert set(rates["constant"]) == {0.5}
+    assert max(rates["one_cycle"]) == pytest.approx(0.5, rel=1e-3)
+    assert rates["one_cycle"][0] == pytest.approx(0.05)
+    assert rates["one_cycle"][-1] < 1e-3
+
+
 def test_a_part_of_an_epoch_sees_that_part_of_the_pairs(splits, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "digitsum.training.loop.pair_loss", lambda *batch: seen.append(len(batch[0])) or pair_loss(*batch)
+        "digitsum.training.loop.pair_losses", lambda *batch: seen.append(len(batch[0])) or pair_losses(*batch)
     )
     _, history = train(splits, epochs=1.5, batch_size=20)
     pairs = len(splits["train"].pairs)
     assert sum(seen) - 2 * len(splits["validation"].pairs) == pytest.approx(1.5 * pairs, abs=20)
     assert [result.epoch for result in history] == [1, 2]
-    assert history[1].training_loss < history[0].training_loss
+    assert history[1].training.loss < history[0].training.loss
 
 
 # --- Devices and files ---------------------------------------------------------------------------------------------
@@ -199,8 +253,8 @@ def test_bfloat16_changes_the_trunk_a_little_and_nothing_around_it(splits):
 def test_training_in_a_lower_precision_learns_nearly_the_same(splits, precision):
     exact, rounded = (train(splits, precision=name, batch_size=20)[1][-1] for name in ("float32", precision))
     assert torch.backends.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
-    assert rounded.training_loss == pytest.approx(exact.training_loss, rel=0.05)
-    assert precision == "tf32" or rounded.training_loss != exact.training_loss
+    assert rounded.training.loss == pytest.approx(exact.training.loss, rel=0.05)
+    assert precision == "tf32" or rounded.training.loss != exact.training.loss
 
 
 @pytest.mark.slow
@@ -209,8 +263,8 @@ def test_compiled_training_learns_nearly_the_same(splits):
     plain, fast = (
         train(splits, compile=flag, epochs=1, clean_epochs=0, batch_size=35)[1][-1] for flag in (False, True)
     )
-    assert fast.training_loss != plain.training_loss
-    assert fast.training_loss == pytest.approx(plain.training_loss, rel=0.01)
+    assert fast.training.loss != plain.training.loss
+    assert fast.training.loss == pytest.approx(plain.training.loss, rel=0.01)
 
 
 @pytest.mark.slow
@@ -230,22 +284,24 @@ def test_training_on_cuda_learns(splits, precision, compile_):
     network = Network("shift", 0.2, 0.3)
     params = settings(epochs=4, batch_size=25, precision=precision, compile=compile_)
     history = list(fit(network, splits["train"], splits["validation"], params, torch.device("cuda")))
-    assert history[-1].joint_accuracy > 0.95
+    assert history[-1].validation.joint_accuracy > 0.95
 
 
 def test_the_history_holds_every_epoch_and_the_latest_rounded_and_without_times(tmp_path):
-    history = [EpochResult(epoch, 1 / 3, 0.5, 0.99444, 0.98, 0.97) for epoch in (1, 2)]
+    scores = Scores(1 / 3, 0.25, 0.5, 0.99444, 0.98, 0.97)
+    history = [EpochResult(epoch, scores, scores._replace(loss=0.5)) for epoch in (1, 2)]
     write_history(tmp_path / "curves.csv", tmp_path / "latest.json", history)
     lines = (tmp_path / "curves.csv").read_text().splitlines()
-    assert lines[:2] == ["epoch,curve,value", "1,training_loss,0.3333"]
-    assert len(lines) == 1 + 2 * 5
-    assert json.loads((tmp_path / "latest.json").read_text()) == {
-        "epoch": 2,
-        "training": {"loss": 0.3333},
-        "validation": {"loss": 0.5, "digit_accuracy": 0.9944, "sum_accuracy": 0.98, "joint_accuracy": 0.97},
-    }
+    assert lines[:3] == ["epoch,score,split,value", "1,loss,training,0.3333", "1,loss,validation,0.5"]
+    assert len(lines) == 1 + 2 * 2 * 6
+    latest = json.loads((tmp_path / "latest.json").read_text())
+    assert list(latest) == ["epoch", "training", "validation"]
+    assert latest["epoch"] == 2
+    rest = {"digit_loss": 0.25, "sum_loss": 0.5, "digit_accuracy": 0.9944, "sum_accuracy": 0.98, "joint_accuracy": 0.97}
+    assert latest["training"] == {"loss": 0.3333, **rest}
+    assert latest["validation"] == {"loss": 0.5, **rest}
 
 
 def test_results_of_an_epoch_are_plain_numbers(splits):
     _, history = train(splits, epochs=1, batch_size=20)
-    assert all(math.isfinite(value) for value in dataclasses.astuple(history[0]))
+    assert all(math.isfinite(value) for value in (*history[0].training, *history[0].validation))

@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,8 @@ class Pair(Group):
     """Parameters of the stage pair."""
 
     seed: int = whole(at_least=0)
-    validation_size: int = whole(at_least=10)
+    validation_size: int = whole(at_least=0)
+    training_size: int = whole(at_least=0)
     pairs_per_image: int = whole(at_least=1)
 
 
@@ -138,8 +139,12 @@ class Train(Group):
     epochs: float = number(above=0)
     clean_epochs: int = whole(at_least=0)
     batch_size: int = whole(at_least=2)
+    redraw_numbers: bool = flag()
+    optimizer: str = choice("adamw", "adam", "sgd")
+    schedule: str = choice("one_cycle", "constant")
     lr: float = number(above=0)
     weight_decay: float = number(at_least=0)
+    softmax_first: bool = flag()
     label_smoothing: float = number(at_least=0, below=1)
     sum_loss_share: float = number(at_least=0, at_most=1)
     average_decay: float = number(at_least=0, below=1)
@@ -180,15 +185,21 @@ GROUPS: dict[str, type[Group]] = {
 # --- Reading them --------------------------------------------------------------------------------------------
 
 
-def load_params(stage: str, folder: Path = Path()) -> Params:
+def load_params(stage: str, folder: Path = Path(), changes: Iterable[str] = ()) -> Params:
     """Give the parameters that `stage` declares in `folder`/dvc.yaml, with their values from params.yaml.
 
+    `changes`, such as train.lr=0.1, come before what stands there, as those of `dvc exp run -S` do.
     Raises DigitsumError, one line naming file, key, value and what was expected, if params.yaml holds a key
     that nothing knows, or lacks or misstates one that the stage declares.
     """
-    declared = _declaration(stage, folder, "params")
-    values = _leaves(read_yaml(folder / "params.yaml"))
     known = {f"{group}.{field.name}": field for group, cls in GROUPS.items() for field in fields(cls)}  # type: ignore[arg-type]
+    declared = _declaration(stage, folder, "params")
+    if "params.yaml" in declared_dependencies(stage, folder):  # a study's trial may read them all
+        declared = list(known)
+    values = _leaves(read_yaml(folder / "params.yaml"))
+    for change in changes:
+        key, _, value = change.partition("=")
+        values[key] = yaml.load(value, _Loader)
     for key in values:
         if key not in known:
             raise DigitsumError(
@@ -216,6 +227,11 @@ def load_params(stage: str, folder: Path = Path()) -> Params:
 def declared_dependencies(stage: str, folder: Path = Path()) -> list[str]:
     """Give the files and folders under deps of `stage` in `folder`/dvc.yaml."""
     return _declaration(stage, folder, "deps")
+
+
+def declared_path(stage: str, name: str) -> Path:
+    """Give where ./dvc.yaml has `stage` read `name`: a study may declare ../../data/raw, the pipeline's own."""
+    return next((Path(path) for path in declared_dependencies(stage) if path.endswith(name)), Path(name))
 
 
 def declared_values(stage: str, folder: Path = Path()) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -12,28 +11,37 @@ from digitsum.errors import DigitsumError
 from digitsum.randomness import derived_seed, generator
 
 
-def make_splits(raw: RawMnist, validation_size: int, pairs_per_image: int, seed: int) -> dict[str, Split]:
+def make_splits(
+    raw: RawMnist, validation_size: int, pairs_per_image: int, seed: int, training_size: int = 0
+) -> dict[str, Split]:
     """Pair every image with `pairs_per_image` numbers and divide MNIST into train, validation and test.
 
     Validation is a stratified draw of `validation_size` images from MNIST's training set; test is MNIST's own.
     Numbers are drawn for an image before the division, and the k-th draw does not depend on how many there are:
-    another validation size moves images between the splits but changes no pair.
-    Raises DigitsumError if the validation split leaves fewer than one training image a digit.
+    another validation size moves images between the splits but changes no pair. With a validation size of 0 the test
+    split stands in for validation. Training is all that is left, or a stratified draw of `training_size` images of it.
+    Raises DigitsumError if a draw or what it leaves is fewer than one image a digit.
     """
     train_images, train_digits = (
         torch.from_numpy(raw.train_images.copy()),
         torch.from_numpy(raw.train_labels.copy()),
     )
     numbers = draw_numbers(len(train_images), pairs_per_image, "train", seed)
-    train, validation = _stratified(raw.train_labels, validation_size, seed)
+    test = _split(
+        torch.from_numpy(raw.test_images.copy()),
+        torch.from_numpy(raw.test_labels.copy()),
+        draw_numbers(len(raw.test_images), pairs_per_image, "test", seed),
+    )
+    train, validation = torch.arange(len(train_images)), test
+    if validation_size:
+        train, drawn = _stratified(train, train_digits, "validation_size", validation_size, seed)
+        validation = _split(train_images[drawn], train_digits[drawn], numbers[:, drawn])
+    if training_size:
+        _, train = _stratified(train, train_digits, "training_size", training_size, seed)
     return {
         "train": _split(train_images[train], train_digits[train], numbers[:, train]),
-        "validation": _split(train_images[validation], train_digits[validation], numbers[:, validation]),
-        "test": _split(
-            torch.from_numpy(raw.test_images.copy()),
-            torch.from_numpy(raw.test_labels.copy()),
-            draw_numbers(len(raw.test_images), pairs_per_image, "test", seed),
-        ),
+        "validation": validation,
+        "test": test,
     }
 
 
@@ -43,21 +51,20 @@ def draw_numbers(images: int, pairs_per_image: int, part: str, seed: int) -> Ten
     return torch.stack([torch.randint(0, 10, (images,), generator=draws) for _ in range(pairs_per_image)])
 
 
-def _stratified(labels: NDArray[np.uint8], validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Divide the indices of `labels` so that every digit has the same share of both parts; both sorted."""
+def _stratified(images: Tensor, digits: Tensor, parameter: str, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw `size` of the indices `images` so that every digit has the same share: those left, those drawn; sorted."""
     try:
-        train, validation = train_test_split(
-            np.arange(len(labels)),
-            test_size=validation_size,
-            stratify=labels,
+        left, drawn = train_test_split(
+            images.numpy(),
+            test_size=size,
+            stratify=digits[images].numpy(),
             random_state=derived_seed("split", seed) % 2**32,
         )
     except ValueError as error:
         raise DigitsumError(
-            f"params.yaml: pair.validation_size is {validation_size}, which does not divide the "
-            f"{len(labels)} training images: {error}"
+            f"params.yaml: pair.{parameter} is {size}, which does not divide the {len(images)} training images: {error}"
         ) from None
-    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(validation))
+    return torch.from_numpy(np.sort(left)), torch.from_numpy(np.sort(drawn))
 
 
 def _split(images: Tensor, digits: Tensor, numbers: Tensor) -> Split:

@@ -71,8 +71,8 @@ def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
     parts = []
     for batch in split.pairs.split(BATCH):
         image_index, numbers, _ = batch.unbind(dim=1)
-        digit_logits, embeddings = evidence.digit_logits[image_index], evidence.embeddings[image_index]
-        sum_logits = network.fusion(digit_logits, embeddings, numbers)
+        seen = evidence.digit_logits[image_index], evidence.embeddings[image_index]
+        digit_logits, sum_logits = network.fusion(*seen, numbers)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -90,18 +90,20 @@ def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
 
 
 @torch.no_grad()
+def right_with_all_numbers(network: Network, split: Split, evidence: Evidence) -> tuple[Tensor, Tensor]:
+    """Ask for every image of `split` with all ten numbers: is the sum right, are both; bool [10, M], a row a number."""
+    digits, sums_right, both_right = split.digits.long(), [], []
+    for number in range(10):
+        digit_logits, sum_logits = network.fusion(*evidence, torch.full_like(digits, number))
+        sums_right.append(sum_logits.argmax(1) == digits + number)
+        both_right.append(sums_right[-1] & (digit_logits.argmax(1) == digits))
+    return torch.stack(sums_right), torch.stack(both_right)
+
+
 def score_all_numbers(network: Network, split: Split, evidence: Evidence) -> AllNumbersScore:
     """Score every image of `split` with all ten numbers: no luck of the draw."""
-    digits = split.digits.long()
-    digit_right = evidence.digit_logits.argmax(1) == digits
-    sums_right = joint_right = 0
-    for number in range(10):
-        sum_logits = network.fusion(*evidence, torch.full_like(digits, number))
-        sum_right = sum_logits.argmax(1) == digits + number
-        sums_right += int(sum_right.sum())
-        joint_right += int((sum_right & digit_right).sum())
-    pairs = 10 * len(split.images)
-    return AllNumbersScore(sums_right / pairs, joint_right / pairs)
+    rights = right_with_all_numbers(network, split, evidence)
+    return AllNumbersScore(*(right.double().mean().item() for right in rights))
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:

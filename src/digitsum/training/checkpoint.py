@@ -16,33 +16,34 @@ from digitsum.tensors import load_tensors, save_tensors
 class TrainingState:
     """All that decides how a run goes on, but for its inputs: the randomness of an epoch follows from its seed.
 
-    `epoch` is under way, and `step` steps of it are done, on `pairs` pairs with the losses `loss_sum`.
+    `epoch` is under way, and `step` steps of it are done, on `pairs` pairs with these `totals`: see batch_totals.
     """
 
     network: nn.Module
     averaged: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    loss_sum: Tensor
+    totals: Tensor
     epoch: int = 1
     step: int = 0
     pairs: int = 0
-    results: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are done
+    results: list[Any] = field(default_factory=list)  # of the epochs that are done
 
     def start_epoch(self, epoch: int) -> None:
         """Count from the first step of `epoch`."""
         self.epoch, self.step, self.pairs = epoch, 0, 0
-        self.loss_sum.zero_()
+        self.totals.zero_()
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the tensors that training changes, by name: these themselves, no copies."""
         parts = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "epoch": {"loss_sum": self.loss_sum},
+            "epoch": {"totals": self.totals},
             **{f"optimizer.{place}": state for place, state in self.optimizer.state_dict()["state"].items()},
         }
-        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        named = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 class Checkpoint:
@@ -83,12 +84,13 @@ class Checkpoint:
         saved, progress = load_tensors(self.path)
         if progress.get("key") != self.key:
             return None
-        for parameter in state.network.parameters():
-            state.optimizer.state[parameter] = {  # as AdamW makes it at its first step; with the strides of the weights
-                "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
-            }
+        for place, parameter in enumerate(state.network.parameters()):
+            if f"optimizer.{place}.step" in saved:  # nothing is kept of weights that are not used, nor by SGD
+                state.optimizer.state[parameter] = {  # as Adam's first step makes it; with the strides of the weights
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
         random = saved.pop("random", torch.empty(0))
         live = state.tensors()
         if {name: (t.shape, t.dtype) for name, t in live.items()} != {n: (t.shape, t.dtype) for n, t in saved.items()}:

@@ -1,11 +1,10 @@
 """The training loop: everything on the device, one pass over all pairs an epoch, weights averaged as they go."""
 
-import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -28,19 +27,38 @@ FEWEST_STEPS = 10
 WARPED_AT_ONCE = 32  # batches whose warps are drawn together: few transfers to a device, and little memory
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave: the mean training loss, and what the averaged weights reach on validation.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": functools.partial(torch.optim.AdamW, betas=(0.7, 0.9)),
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
 
-    Losses are in nats, accuracies in 0-1.
-    """
 
-    epoch: int
-    training_loss: float
-    validation_loss: float
+SCHEDULES: dict[str, Callable[..., torch.optim.lr_scheduler.LRScheduler]] = {
+    "one_cycle": functools.partial(
+        torch.optim.lr_scheduler.OneCycleLR, pct_start=0.2, div_factor=10, final_div_factor=1000, cycle_momentum=False
+    ),
+    "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+}
+
+
+class Scores(NamedTuple):
+    """Means over pairs: losses in nats, `loss` the one that training makes small; accuracies in 0-1."""
+
+    loss: float
+    digit_loss: float
+    sum_loss: float
     digit_accuracy: float
     sum_accuracy: float
     joint_accuracy: float
+
+
+class EpochResult(NamedTuple):
+    """What one epoch gave: how training met its batches, one after another, and how the averaged weights validate."""
+
+    epoch: int
+    training: Scores
+    validation: Scores
 
 
 def fit(
@@ -71,17 +89,16 @@ def fit(
             f"params.yaml: train.epochs is {params.epochs:g}, which is {all_steps} steps of {params.batch_size} pairs; "
             f"the learning rate needs {FEWEST_STEPS} to climb and fall. Raise train.epochs or lower train.batch_size"
         )
-    optimizer = torch.optim.AdamW(
-        network.parameters(), params.lr, betas=(0.7, 0.9), weight_decay=params.weight_decay, fused=True
+    optimizer = OPTIMIZERS[params.optimizer](
+        network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, params.lr, all_steps, pct_start=0.2, div_factor=10, final_div_factor=1000, cycle_momentum=False
-    )
+    schedule = SCHEDULES[params.schedule](optimizer, params.lr, all_steps)
 
     # The loss is read once an epoch: reading it every step would halt a GPU.
-    state = TrainingState(network, averaged, optimizer, schedule, loss_sum=torch.zeros((), device=device))
+    state = TrainingState(network, averaged, optimizer, schedule, totals=torch.zeros(5, device=device))
     random = checkpoint.restore(state) if checkpoint else None
-    yield from (EpochResult(**result) for result in state.results)
+    for epoch, *scores in state.results:
+        yield EpochResult(epoch, *(Scores(*of_split) for of_split in scores))
 
     for epoch in range(state.epoch, math.ceil(params.epochs) + 1):
         network.train()
@@ -94,29 +111,27 @@ def fit(
         ) as bar:
             for pixels, digits, numbers, warps in batches:
                 digit_logits, sum_logits = answer(pixels, numbers, warps, precision)
-                loss = pair_loss(
-                    digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share
-                )
+                losses = pair_losses(digit_logits, sum_logits, digits, numbers, params)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.lerp(*losses, params.sum_loss_share).backward()
                 optimizer.step()
                 schedule.step()
                 if params.average_decay:
                     averaged.update_parameters(network)
-                state.loss_sum += loss.detach() * len(digits)
+                state.totals += batch_totals(digit_logits, sum_logits, digits, numbers, losses)
                 state.pairs += len(digits)
                 state.step += 1
                 bar.update()
                 if checkpoint and checkpoint.is_due():
                     checkpoint.save(state)
-        result = EpochResult(epoch, state.loss_sum.item() / state.pairs, *_validate(scored, validation, params))
-        if not (math.isfinite(result.training_loss) and math.isfinite(result.validation_loss)):
+        result = EpochResult(epoch, _means(state.totals, state.pairs, params), _validate(scored, validation, params))
+        if not (math.isfinite(result.training.loss) and math.isfinite(result.validation.loss)):
             raise DigitsumError(
-                f"training diverged: in epoch {epoch} the training loss is {result.training_loss:g}, the validation "
-                f"loss {result.validation_loss:g}. Lower train.lr (now {params.lr:g}) in params.yaml and run "
+                f"training diverged: in epoch {epoch} the training loss is {result.training.loss:g}, the validation "
+                f"loss {result.validation.loss:g}. Lower train.lr (now {params.lr:g}) in params.yaml and run "
                 "again; no model was written"
             )
-        state.results.append(dataclasses.asdict(result))
+        state.results.append(result)
         state.start_epoch(epoch + 1)
         if checkpoint:
             checkpoint.save(state)
@@ -126,26 +141,37 @@ def fit(
     network.eval()
 
 
-def pair_loss(
-    digit_logits: Tensor,
-    sum_logits: Tensor,
-    digits: Tensor,
-    numbers: Tensor,
-    label_smoothing: float,
-    sum_loss_share: float,
-) -> Tensor:
-    """Give the batch's mean loss in nats: (1 - share) x the digit's cross-entropy + share x the sum's.
+def pair_losses(
+    digit_logits: Tensor, sum_logits: Tensor, digits: Tensor, numbers: Tensor, params: Train
+) -> tuple[Tensor, Tensor]:
+    """Give the batch's mean cross-entropies of the digit and of the sum, in nats.
 
     Label smoothing (Szegedy et al., arXiv 1512.00567) spreads a part of the target evenly over the ten digits, and
     over the ten sums that the number allows: the other nine sums are known to be wrong.
     digit_logits float [N, 10], sum_logits float [N, 19], digits and numbers int64 [N].
     """
-    digit_loss = functional.cross_entropy(digit_logits, digits, label_smoothing=label_smoothing)
+    if params.softmax_first:
+        digit_logits, sum_logits = digit_logits.softmax(dim=1), sum_logits.softmax(dim=1)
+    digit_loss = functional.cross_entropy(digit_logits, digits, label_smoothing=params.label_smoothing)
     # The ten sums that the number allows, in the order of the digit: so the right one stands at the digit's place.
     allowed = functional.log_softmax(sum_logits, dim=1).gather(1, possible_sums(numbers))
     right = allowed.gather(1, digits.unsqueeze(1)).mean()
-    sum_loss = -(1 - label_smoothing) * right - label_smoothing * allowed.mean()
-    return torch.lerp(digit_loss, sum_loss, sum_loss_share)
+    return digit_loss, -(1 - params.label_smoothing) * right - params.label_smoothing * allowed.mean()
+
+
+def batch_totals(
+    digit_logits: Tensor, sum_logits: Tensor, digits: Tensor, numbers: Tensor, losses: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Give sums over a batch, float [5]: the losses of digit and sum; how many digits, sums and both are right."""
+    digit_right, sum_right = digit_logits.argmax(1) == digits, sum_logits.argmax(1) == digits + numbers
+    counts = [right.sum() for right in (digit_right, sum_right, digit_right & sum_right)]
+    return torch.stack([*(loss.detach() * len(digits) for loss in losses), *counts])
+
+
+def _means(totals: Tensor, pairs: int, params: Train) -> Scores:
+    digit_loss, sum_loss, *accuracies = (totals / pairs).tolist()
+    loss = (1 - params.sum_loss_share) * digit_loss + params.sum_loss_share * sum_loss
+    return Scores(loss, digit_loss, sum_loss, *accuracies)
 
 
 def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
@@ -160,22 +186,21 @@ def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, 
         maps = affine_maps(warps, params.rotation, params.scaling, params.shear, params.translation)
         for batch, batch_maps in zip(block.split(params.batch_size), maps.split(params.batch_size), strict=True):
             image_index, numbers, _ = split.pairs[batch].unbind(dim=1)
+            if params.redraw_numbers:
+                numbers = torch.randint(0, 10, (len(batch),), generator=draws).to(device)
             pixels = split.images[image_index].float()
             yield pixels, split.digits[image_index].long(), numbers, None if is_clean else batch_maps
 
 
 @torch.no_grad()
-def _validate(network: Network, split: Split, params: Train) -> tuple[float, float, float, float]:
-    """Give the loss and the accuracies of digit, sum and both, and leave `network` in eval mode."""
+def _validate(network: Network, split: Split, params: Train) -> Scores:
+    """Score `network` on `split`, and leave it in eval mode."""
     network.eval()
-    totals = torch.zeros(4, dtype=torch.float64)
+    totals = torch.zeros(5, dtype=torch.float64)
     for batch in split.pairs.split(VALIDATION_BATCH):
-        image_index, numbers, sums = batch.unbind(dim=1)
+        image_index, numbers, _ = batch.unbind(dim=1)
         digits = split.digits[image_index].long()
-        digit_logits, sum_logits = network.answer(split.images[image_index].float(), numbers)
-        loss = pair_loss(digit_logits, sum_logits, digits, numbers, params.label_smoothing, params.sum_loss_share)
-        digit_right, sum_right = digit_logits.argmax(1) == digits, sum_logits.argmax(1) == sums
-        counts = [right.sum() for right in (digit_right, sum_right, digit_right & sum_right)]
-        totals += torch.stack([loss * len(batch), *counts]).cpu()
-    loss, digit_accuracy, sum_accuracy, joint_accuracy = (totals / len(split.pairs)).tolist()
-    return loss, digit_accuracy, sum_accuracy, joint_accuracy
+        answers = network.answer(split.images[image_index].float(), numbers)
+        losses = pair_losses(*answers, digits, numbers, params)
+        totals += batch_totals(*answers, digits, numbers, losses).cpu()
+    return _means(totals, len(split.pairs), params)
