@@ -21,9 +21,14 @@ from digitsum.errors import DigitsumError
 from digitsum.params import declared_dependencies, declared_values
 
 ROOT = Path(__file__).resolve().parents[2]  # of this copy of the project
-LOCK = Path(".dvc/tmp/stage.lock")
+LOCK = Path("checkpoints/stage.lock")
 PYTORCH_LACKS_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
 _at_start: dict[str, Any] = {}
+
+
+def current_stage() -> str:
+    """Name the stage that DVC runs, "" if none: of studies/fusions/dvc.yaml:trial@shift-0 it is "trial"."""
+    return os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
 
 
 def remember_inputs(stage: str) -> None:
@@ -82,12 +87,13 @@ def _alone(stage: str) -> Iterator[None]:
 
 
 def _refuse_undeclared_imports(stage: str) -> None:
-    declared = declared_dependencies(stage)
+    declared = {Path(name) for name in declared_dependencies(stage)}
     for module in list(sys.modules.values()):
         file = str(getattr(module, "__file__", None))
         if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(sys.prefix):
-            name = Path(os.path.relpath(file)).as_posix()
-            if name not in declared:
+            path = Path(os.path.relpath(file))
+            if declared.isdisjoint([path, *path.parents]):
+                name = path.as_posix()
                 raise DigitsumError(
                     f"dvc.yaml: stage {stage} imports {name} without declaring it, so DVC would not rerun it when "
                     f'that file changes; add "- {name}" under stages.{stage}.deps'
@@ -112,7 +118,7 @@ def _inputs(stage: str) -> dict[str, Any]:
 
 def _fingerprint(path: Path) -> Any:
     if path.is_dir():
-        return {file.name: _fingerprint(file) for file in path.iterdir()}
+        return {file.name: _fingerprint(file) for file in path.iterdir() if file.name != "__pycache__"}
     if not path.exists():
         return "missing"
     if path.suffix == ".py":
