@@ -5,7 +5,7 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots seeds bench costs growth lock
+.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots seeds seconds tables bench costs growth lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -40,8 +40,14 @@ check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parame
 plots: $(VENV)/.runs  ## draw DVC's plots as one page that needs no network: make plots BASE=main
 	$(IN_VENV) python -m digitsum.plots_page $(BASE)
 
-seeds: $(VENV)/.runs  ## train every fusion and recipe with five seeds and write the table of the README
+seeds: $(VENV)/.runs  ## train the default and every recipe with five seeds and write the table of the README
 	$(IN_VENV) python -m studies.seeds
+
+seconds: $(VENV)/.runs  ## measure what an epoch costs with each fusion
+	$(IN_VENV) python -m studies.seconds
+
+tables: $(VENV)/.runs  ## write the tables of the studies into the README, after dvc repro studies/NAME/dvc.yaml
+	$(IN_VENV) python -m studies.tables
 
 bench: $(VENV)/.runs  ## time the recipe quick against its peers and write the table of the README
 	$(IN_VENV) python -m benchmarks.speed
