@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import STAGES
 from dvc.exceptions import ReproductionError
+
+from digitsum.stage import LOCK
 
 # A change that makes each stage run, and not only come from the cache.
 CHANGES = {
@@ -198,11 +201,12 @@ def test_a_run_killed_at_a_random_moment_is_made_good(project, uninterrupted, se
     assert_made_good(project, before, wanted)
 
 
+@contextmanager
 def start(project, **environment):
-    """Start `dvc repro` in a process group of its own."""
+    """Start `dvc repro` in a process group of its own, and wait for its end; should the test fail, kill it."""
     holder(project).unlink(missing_ok=True)
     with output(project).open("w") as file:
-        return subprocess.Popen(
+        dvc = subprocess.Popen(
             ["dvc", "repro"],
             cwd=project.folder,
             env={**project.environment, **environment},
@@ -210,6 +214,14 @@ def start(project, **environment):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    with dvc:
+        try:
+            yield dvc
+        except BaseException:
+            if stage := stage_at_work(project):
+                os.kill(stage, signal.SIGKILL)
+            dvc.kill()
+            raise
 
 
 def output(project):
@@ -217,7 +229,7 @@ def output(project):
 
 
 def holder(project):
-    return project.folder / ".dvc/tmp/stage.holder"
+    return (project.folder / LOCK).with_suffix(".holder")
 
 
 def stage_at_work(project, state=None):

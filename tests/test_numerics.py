@@ -76,6 +76,7 @@ def test_the_bits_do_not_depend_on_the_folder_or_on_other_programs(tmp_path):
 
 @golden
 @pytest.mark.portable
+@pytest.mark.timeout(3600)
 def test_the_bits_are_the_same_on_an_emulated_cpu_without_avx512():
     valgrind = shutil.which("valgrind")
     assert valgrind, "Valgrind emulates a Haswell of 2013, but is not here: apt-get install valgrind"
