@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from digitsum.data.splits import load_split
-from digitsum.model.network import new_network, save_model
+from digitsum.model.network import cost, new_network, save_model
 from digitsum.numerics import compute_with
 from digitsum.params import load_params
 from digitsum.stage import inputs_digest, run_stage
@@ -24,21 +24,23 @@ def main() -> None:
     validation = load_split(Path("data/paired/validation.safetensors"))
     torch.manual_seed(params.train.seed)  # for the initial weights
     network = new_network(params.model, training)
-    weights = sum(parameter.numel() for parameter in network.parameters())
+    costs = cost(network)
     trained: dict[str, str | int] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "numerics": params.train.numerics,
         "threads": params.train.threads,
         "torch": torch.__version__.partition("+")[0],
     }
-    pairs = len(training.pairs)
-    print(f"training on {trained['device']}: fusion {params.model.fusion}, {weights:,} weights, {pairs:,} pairs")
+    print(
+        f"training on {trained['device']}: fusion {params.model.fusion}, {costs['weights']:,} weights, "
+        f"{len(training.pairs):,} pairs"
+    )
 
     checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), inputs_digest("train", repr(trained)))
     history = []
     for result in fit(network, training, validation, params.train, device, checkpoint):
         history.append(result)
-        write_history(Path("plots/training.csv"), Path("metrics/train.json"), history)
+        write_history(Path("plots/training.csv"), Path("metrics/train.json"), history, costs)
         print(
             f"epoch {result.epoch:2}/{params.train.epochs:g}  loss {result.training.loss:.4f}  "
             f"validation: loss {result.validation.loss:.4f}  digit {result.validation.digit_accuracy:.2%}  "

@@ -1,16 +1,15 @@
 """What studies and benchmarks share: recipes, measured rows, the machine's name, tables in Markdown files."""
 
 import csv
-import hashlib
-import json
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from digitsum.artifacts import write_bytes
-from digitsum.params import Params, load_params
+from digitsum.params import Params, leaves, load_params, settings_digest
 
 
 def read_recipe(path: Path) -> Params:
@@ -19,14 +18,9 @@ def read_recipe(path: Path) -> Params:
 
 
 def params_digest(params: Params) -> str:
-    """Give a short digest of all parameters of data and training, for measured rows to be known by.
-
-    But for the seed and the numerics: these decide on bits and seconds, not on what is trained.
-    """
-    train = {**vars(params.train), "seed": None}
-    del train["numerics"]
-    values = [vars(load_params("pair").pair), vars(params.model), train]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    """Give the digest by which measured rows are known: of all parameters of data and training."""
+    pair = load_params("pair").pair
+    return settings_digest(leaves({"pair": asdict(pair), "model": asdict(params.model), "train": asdict(params.train)}))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

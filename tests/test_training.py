@@ -290,12 +290,12 @@ def test_training_on_cuda_learns(splits, precision, compile_):
 def test_the_history_holds_every_epoch_and_the_latest_rounded_and_without_times(tmp_path):
     scores = Scores(1 / 3, 0.25, 0.5, 0.99444, 0.98, 0.97)
     history = [EpochResult(epoch, scores, scores._replace(loss=0.5)) for epoch in (1, 2)]
-    write_history(tmp_path / "curves.csv", tmp_path / "latest.json", history)
+    write_history(tmp_path / "curves.csv", tmp_path / "latest.json", history, {"weights": 7, "flop_per_image": 9})
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     assert lines[:3] == ["epoch,score,split,value", "1,loss,training,0.3333", "1,loss,validation,0.5"]
     assert len(lines) == 1 + 2 * 2 * 6
     latest = json.loads((tmp_path / "latest.json").read_text())
-    assert list(latest) == ["epoch", "training", "validation"]
+    assert list(latest) == ["weights", "flop_per_image", "epoch", "training", "validation"]
     assert latest["epoch"] == 2
     rest = {"digit_loss": 0.25, "sum_loss": 0.5, "digit_accuracy": 0.9944, "sum_accuracy": 0.98, "joint_accuracy": 0.97}
     assert latest["training"] == {"loss": 0.3333, **rest}

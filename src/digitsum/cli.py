@@ -1,6 +1,7 @@
 """The command `digitsum`.
 
-digitsum info FILE    # what a model, a split or a checkpoint holds, and its identity
+digitsum info FILE              # what a model, a split or a checkpoint holds, and its identity
+digitsum report [BASE [HEAD]]   # what changed between two revisions, and whether it is more than noise
 """
 
 import argparse
@@ -9,7 +10,8 @@ import sys
 from pathlib import Path
 
 from digitsum.errors import DigitsumError
-from digitsum.tensors import identity, load_tensors
+
+GOT_WORSE = 3  # exit status, told from 1 for an error
 
 
 def main() -> None:
@@ -18,9 +20,21 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
     info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
+    report_parser = commands.add_parser("report", help="compare two runs, in Markdown, telling differences from noise")
+    report_parser.add_argument(
+        "base", nargs="?", help="revision or experiment (default: where the default branch was left)"
+    )
+    report_parser.add_argument("head", nargs="?", default="workspace", help="the same (default: the files here)")
+    report_parser.add_argument("--output", type=Path, help="folder for report.md, report.json and figures")
+    report_parser.add_argument(
+        "--fail-on", choices=["worse"], help=f"exit with {GOT_WORSE} if digit, sum or joint got worse beyond noise"
+    )
     options = parser.parse_args()
     try:
-        info(options.file)
+        if options.command == "info":
+            info(options.file)
+        else:
+            report(options.base, options.head, options.output, options.fail_on == "worse")
         sys.stdout.flush()
     except DigitsumError as error:
         sys.exit(f"error: {error}")
@@ -33,6 +47,8 @@ def info(path: Path) -> None:
 
     Equal identities mean equal content, wherever and however it is stored. Raises DigitsumError if it cannot be read.
     """
+    from digitsum.tensors import identity, load_tensors
+
     tensors, config = load_tensors(path)
     for key, value in config.items():
         shown = ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, dict) else value
@@ -40,3 +56,28 @@ def info(path: Path) -> None:
     for name, tensor in tensors.items():
         print(f"{name}: {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
     print(f"identity: {identity(tensors, config)}")
+
+
+def report(base: str | None, head: str, output: Path | None, fail_on_worse: bool) -> None:
+    """Compare two runs; print the report, or write it and its figures into the folder `output`.
+
+    Raises DigitsumError if a revision cannot be read or, with `fail_on_worse`, if no verdict can be given; SystemExit
+    with GOT_WORSE, after the report, if `fail_on_worse` and head is worse.
+    """
+    from digitsum.report.compare import UNKNOWN, WORSE, compare
+    from digitsum.report.markdown import to_markdown
+    from digitsum.report.revisions import merge_base, read_run
+
+    comparison = compare(read_run(base or merge_base()), read_run(head))
+    if output is None:
+        print(to_markdown(comparison, {}), end="")
+    else:
+        from digitsum.report.folder import write_report
+
+        write_report(output, comparison)
+        print(f"{output / 'report.md'}: {comparison.verdict}")
+    if fail_on_worse and comparison.verdict == UNKNOWN:
+        raise DigitsumError(f"--fail-on worse: {' '.join(comparison.notes)}")
+    if fail_on_worse and comparison.verdict == WORSE:
+        sys.stdout.flush()
+        sys.exit(GOT_WORSE)

@@ -5,6 +5,7 @@ cannot be read, so a changed value can never leave a stale result behind.
 """
 
 import difflib
+import hashlib
 import json
 import math
 import re
@@ -196,7 +197,7 @@ def load_params(stage: str, folder: Path = Path(), changes: Iterable[str] = ()) 
     declared = _declaration(stage, folder, "params")
     if "params.yaml" in declared_dependencies(stage, folder):  # a study's trial may read them all
         declared = list(known)
-    values = _leaves(read_yaml(folder / "params.yaml"))
+    values = leaves(read_yaml(folder / "params.yaml"))
     for change in changes:
         key, _, value = change.partition("=")
         values[key] = yaml.load(value, _Loader)
@@ -236,8 +237,19 @@ def declared_path(stage: str, name: str) -> Path:
 
 def declared_values(stage: str, folder: Path = Path()) -> dict[str, Any]:
     """Give the parameters that `stage` declares and what params.yaml now says of each, unchecked; None if absent."""
-    values = _leaves(read_yaml(folder / "params.yaml"))
+    values = leaves(read_yaml(folder / "params.yaml"))
     return {key: values.get(key) for key in _declaration(stage, folder, "params")}
+
+
+def settings_digest(params: dict[str, Any]) -> str:
+    """Give a short digest of all parameters of data and training, by full name, for runs to be known by.
+
+    But for the seed and the numerics: these decide on bits and seconds, not on what is trained.
+    """
+    kept = {key: value for key, value in sorted(params.items()) if key.startswith(("pair.", "model.", "train."))}
+    for key in ("train.seed", "train.numerics"):
+        kept.pop(key, None)
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
 
 
 def check_choice(key: str, value: str, options: dict[str, Any]) -> None:
@@ -285,11 +297,11 @@ def _declaration(stage: str, folder: Path, kind: str) -> list[str]:
         raise DigitsumError(f"dvc.yaml: there is no stage {stage}") from None
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten {"train": {"lr": 1}} to {"train.lr": 1}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 

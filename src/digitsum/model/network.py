@@ -1,5 +1,6 @@
 """The network: a trunk reads the image, a fusion adds the number. Deskewing and normalisation are part of it."""
 
+import copy
 import dataclasses
 from os import PathLike
 from pathlib import Path
@@ -92,6 +93,20 @@ def new_network(model: Model, training: Split) -> Network:
     """Make the network that the parameters `model` describe, normalising as the images of `training` need it."""
     mean, std = normalisation(training.images)
     return Network(**dataclasses.asdict(model), pixel_mean=mean, pixel_std=std)
+
+
+def cost(network: Network) -> dict[str, int]:
+    """Give what the network costs: its weights, and the floating-point operations to answer for one image.
+
+    A multiplication and its addition are two; those of convolutions and matrix products are counted, by PyTorch.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # a third of a second, which only training needs
+
+    answering = copy.deepcopy(network).cpu().eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        answering(torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return {"weights": weights, "flop_per_image": counter.get_total_flops()}
 
 
 def save_model(path: Path, network: Network, **trained: str | int) -> None:

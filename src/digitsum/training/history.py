@@ -9,13 +9,13 @@ from digitsum.training.loop import EpochResult, Scores
 DECIMALS = 4
 
 
-def write_history(curves: Path, latest: Path, history: Sequence[EpochResult]) -> None:
-    """Write all epochs so far to the CSV file `curves`, and the last one to the JSON file `latest`."""
+def write_history(curves: Path, latest: Path, history: Sequence[EpochResult], cost: dict[str, int]) -> None:
+    """Write all epochs so far to the CSV file `curves`; the `cost` and the last one to the JSON file `latest`."""
     write_curves(curves, history)
     last: dict[str, dict[str, float]] = {"training": {}, "validation": {}}
     for score, split, value in _scores(history[-1]):
         last[split][score] = value
-    write_json(latest, {"epoch": history[-1].epoch, **last})
+    write_json(latest, {**cost, "epoch": history[-1].epoch, **last})
 
 
 def write_curves(path: Path, history: Sequence[EpochResult]) -> None:

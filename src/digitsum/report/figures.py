@@ -1,0 +1,59 @@
+"""The pictures of a report: how the confusion matrices changed, and which images did."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from digitsum.figures import draw_sheet, new_axis, save_png
+from digitsum.report.compare import RIGHT, Comparison
+from digitsum.report.revisions import Answers
+
+IMAGES_A_ROW, ROWS = 10, 3  # of each kind on the sheet
+
+
+def draw_confusion_change(path: Path, comparison: Comparison, answer: str) -> None:
+    """Draw, as a PNG, which cells of a confusion matrix hold more pairs in head than in base, and which fewer."""
+    change = comparison.head.confusion[answer] - comparison.base.confusion[answer]
+    classes, most = len(change), max(1, np.abs(change).max())
+    figure = Figure(figsize=(1.2 + 0.45 * classes, 1.3 + 0.45 * classes))
+    axis = new_axis(figure, left=0.7, right=0.2, bottom=0.6, top=0.6)
+    axis.imshow(change, cmap="PuOr_r", vmin=-1.5 * most, vmax=1.5 * most)
+    for actual, predicted in zip(*np.nonzero(change), strict=True):
+        axis.text(predicted, actual, f"{change[actual, predicted]:+}", ha="center", va="center", fontsize=8)
+    axis.set_title(f"{answer}: answers of head minus answers of base", fontsize=11)
+    axis.set_xlabel(f"predicted {answer}")
+    axis.set_ylabel(f"true {answer}")
+    axis.set_xticks(range(classes))
+    axis.set_yticks(range(classes))
+    save_png(path, figure)
+
+
+def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.uint8]) -> None:
+    """Draw the test images, uint8 [M, 28, 28], that were right and are not, and the reverse, with both answers."""
+    base, head = comparison.base.answers, comparison.head.answers
+    if base is None or head is None:
+        raise ValueError("both runs need their predictions")
+    kinds = {"right with base, wrong with head": comparison.lost, "wrong with base, right with head": comparison.won}
+    rows = [min(ROWS, -(-len(places) // IMAGES_A_ROW)) or 1 for places in kinds.values()]
+    heights = [0.6 + 2.05 * count for count in rows]
+    figure = Figure(figsize=(14, sum(heights)))
+    for below, above, count, (title, places) in zip((heights[1], 0), (0, heights[0]), rows, kinds.items(), strict=True):
+        axis = new_axis(figure, left=0.1, right=0.1, bottom=below + 0.1, top=above + 0.4)
+        shown = places[: count * IMAGES_A_ROW]
+        of = f", {len(shown)} of them" if len(shown) < len(places) else ""
+        axis.set_title(
+            f"{len(places)} images {title}{of}: digit + number, and the answers of base, of head", fontsize=12
+        )
+        captions = [f"{_seen(base, place)}\n{_seen(head, place)}" for place in shown]
+        draw_sheet(axis, [images[place] for place in shown], captions, count, IMAGES_A_ROW)
+    save_png(path, figure)
+
+
+def _seen(answers: Answers, image: int) -> str:
+    """Give what a model was asked and said about an image, in its first wrong answer, or the first if none is wrong."""
+    pairs = np.flatnonzero(answers.image == image)
+    pair = min(pairs, key=lambda pair: RIGHT["joint"](answers)[pair])
+    digit, number = answers.truth["digit"][pair], answers.number[pair]
+    return f"{digit} + {number}: {answers.said['digit'][pair]}, {answers.said['sum'][pair]}"

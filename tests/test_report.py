@@ -1,0 +1,314 @@
+"""The report: planted changes are found and named, noise is called noise, and what cannot be compared says why."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, compare
+from digitsum.report.markdown import to_json, to_markdown
+from digitsum.report.revisions import Answers, Run
+
+IMAGES = 10_000
+DIGITS = np.arange(IMAGES) % 10
+
+
+def answers(wrong=(), seed=0, pairs=1):
+    """Give the answers of a model that takes the digits of some images for the next one, and adds without a mistake."""
+    image = np.tile(np.arange(IMAGES), pairs)
+    number = np.random.default_rng(seed).integers(0, 10, len(image))
+    said = DIGITS.copy()
+    said[list(wrong)] = (said[list(wrong)] + 1) % 10
+    truth = DIGITS[image]
+    return Answers(
+        image, number, {"digit": truth, "sum": truth + number}, {"digit": said[image], "sum": said[image] + number}
+    )
+
+
+def run_of(given, name="base", **changes):
+    """Give the run of a model with these answers."""
+    right = {answer: (given.said[answer] == given.truth[answer]).mean() for answer in ("digit", "sum")}
+    confusion = {}
+    for answer, classes in (("digit", 10), ("sum", 19)):
+        confusion[answer] = np.zeros((classes, classes), dtype=np.int64)
+        np.add.at(confusion[answer], (given.truth[answer], given.said[answer]), 1)
+    run = Run(
+        revision=name,
+        name=name,
+        params={"pair.pairs_per_image": 1, "train.lr": 0.01, "train.epochs": 10, "fetch.test_images_sha256": "a"},
+        code={"src/digitsum/training/loop.py": ("1", ["train"])},
+        results={"models/digitsum.safetensors": str(hash(given.said["digit"].tobytes()))},
+        metrics={"digit.accuracy": right["digit"], "sum.accuracy": right["sum"], "joint.accuracy": right["digit"]},
+        confusion=confusion,
+        answers=given,
+        stale=[],
+        seeds={},
+    )
+    return dataclasses.replace(run, **changes)
+
+
+WRONG = range(0, IMAGES, 250)  # 40 images
+BASE = run_of(answers(WRONG))
+
+
+def with_params(run, **changes):
+    return {**run.params, **{key.replace("_", ".", 1): value for key, value in changes.items()}}
+
+
+def spoiled(images, **changes):
+    """Give the run of a model that has so many more images wrong, spread over the classes."""
+    return run_of(answers([*WRONG, *range(1, 1 + 7 * images, 7)]), "head", **changes)
+
+
+# --- Planted changes -----------------------------------------------------------------------------------------------
+
+
+def test_identical_models_are_no_change():
+    comparison = compare(BASE, run_of(answers(WRONG), "head"))
+    assert {score.verdict for score in comparison.scores} == {SAME}
+    assert comparison.classes == []
+    text = to_markdown(comparison, {})
+    assert text.startswith("## No change\n\n`head` against `base`: every output is the same, byte for byte.")
+    assert "Nothing that a stage declares has changed." in text
+
+
+@pytest.mark.parametrize(("images", "verdict"), [(5, NOISE), (20, WORSE), (60, WORSE)])
+def test_spoiled_images_are_noise_or_worse_by_their_number(images, verdict):
+    comparison = compare(BASE, spoiled(images))
+    assert comparison.verdict == verdict
+    assert {score.verdict for score in comparison.scores} == {verdict}
+    score = comparison.scores[0]
+    assert score.difference is not None
+    assert (score.difference.lost, score.difference.won) == (images, 0)
+    assert score.difference.change == pytest.approx(-images / IMAGES)
+    assert score.difference.low < -images / IMAGES < score.difference.high
+    assert len(comparison.lost) == images
+    assert all(change.head < change.base for change in comparison.classes)
+    assert images == 60 or comparison.classes == []  # two of each class: which of them, nobody can tell
+    assert compare(spoiled(images), BASE).verdict == (BETTER if verdict == WORSE else NOISE)
+
+
+def test_a_ruined_class_is_named_and_no_other():
+    eights = [image for image in range(IMAGES) if DIGITS[image] == 8 and image % 3 == 0]
+    comparison = compare(BASE, run_of(answers([*WRONG, *eights]), "head"))
+    digits = {(change.label, change.figure) for change in comparison.classes if change.answer == "digit"}
+    assert digits == {(8, "recall"), (9, "precision")}  # eights are taken for nines
+    assert all(change.head < change.base for change in comparison.classes if change.answer == "digit")
+    assert "| digit 8 | recall | 100.00 | 66.70 | < 0.0001 |" in to_markdown(comparison, {})
+
+
+def test_another_pairing_seed_is_compared_image_by_image():
+    comparison = compare(BASE, run_of(answers(WRONG, seed=1), "head", params=with_params(BASE, pair_seed=1)))
+    assert {score.verdict for score in comparison.scores} == {SAME}
+    assert compare(BASE, run_of(answers([*WRONG, *range(1, 300, 7)], seed=1), "head")).verdict == WORSE
+    assert "The images were asked with other numbers" in comparison.notes[0]
+
+
+def test_several_pairs_an_image_count_as_one_image():
+    head = run_of(answers([*WRONG, 1, 2, 3, 4], pairs=10), "head", params=with_params(BASE, pair_pairs_per_image=10))
+    score = compare(BASE, head).scores[0]
+    assert (score.difference.lost, score.verdict) == (4, NOISE)
+    assert score.base_interval == pytest.approx(compare(BASE, BASE).scores[0].base_interval)
+
+
+def test_a_renamed_parameter_is_called_one():
+    params = {key: value for key, value in BASE.params.items() if key != "train.lr"} | {"train.learning_rate": 0.01}
+    changed = compare(BASE, run_of(answers(WRONG), "head", params=params)).changed
+    assert changed["parameters"] == ["`train.lr` is called `train.learning_rate`, still 0.01"]
+    other = compare(BASE, run_of(answers(WRONG), "head", params=params | {"train.learning_rate": 0.02})).changed
+    assert other["parameters"] == ["`train.lr` 0.01 is gone", "`train.learning_rate` 0.02 is new"]
+
+
+def test_what_changed_is_said_by_name():
+    code = {"src/digitsum/training/loop.py": ("2", ["train"])}
+    results = BASE.results | {"data/paired/train.safetensors": "2"}
+    head = spoiled(60, params=with_params(BASE, train_lr=0.1), code=code, results=results)
+    text = to_markdown(compare(BASE, head), {})
+    assert "- Changed parameters: `train.lr` 0.01 → 0.1\n" in text
+    assert "- Changed code: `src/digitsum/training/loop.py` (train)\n" in text
+    assert "- Changed data: `data/paired/train.safetensors`\n" in text
+
+
+# --- What cannot be compared, or only less well --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("images", "verdict"), [(0, SAME), (20, NOISE), (60, WORSE)])
+def test_without_predictions_the_counts_are_compared_and_the_cure_is_named(images, verdict):
+    comparison = compare(dataclasses.replace(BASE, answers=None), spoiled(images))
+    assert comparison.verdict == verdict
+    assert comparison.scores[0].difference.lost is None
+    assert "predictions of base are neither in DVC's cache nor in a remote" in comparison.notes[0]
+    assert "`dvc pull evaluate`" in comparison.notes[0]
+    if images:
+        assert "| not known |" in to_markdown(comparison, {})
+        assert "No class changed" not in to_markdown(comparison, {})
+
+
+def test_without_predictions_nothing_is_said_of_pairs_that_share_images():
+    head = spoiled(60, answers=None, params=with_params(BASE, pair_pairs_per_image=10))
+    comparison = compare(BASE, head)
+    assert comparison.verdict == UNKNOWN
+    assert "without predictions" in comparison.notes[-1]
+
+
+def test_different_test_sets_are_not_compared():
+    comparison = compare(BASE, spoiled(60, params=with_params(BASE, fetch_test_images_sha256="b")))
+    assert comparison.verdict == UNKNOWN
+    assert "different images" in comparison.notes[0]
+    assert [score.difference for score in comparison.scores] == [None] * 3
+    assert "cannot be told in digit, sum and joint" in to_markdown(comparison, {})
+
+
+def test_results_of_an_earlier_state_are_said_to_be():
+    head = spoiled(0, stale=["train.lr was 0.01 in that run and is 0.02"])
+    assert "The results of head are of an earlier state: train.lr was 0.01" in compare(BASE, head).notes[0]
+
+
+# --- Seeds ---------------------------------------------------------------------------------------------------------
+
+
+def seed_runs(*joint):
+    return {seed: {"digit": one, "sum": one, "joint": one, "cpu_seconds": 100} for seed, one in enumerate(joint)}
+
+
+def test_one_run_each_says_nothing_of_configurations_and_seeds_do():
+    head = spoiled(60, params=with_params(BASE, train_lr=0.1))
+    alone = to_markdown(compare(BASE, head), {})
+    assert "the trained model is worse" in alone
+    assert "nothing is said of the two configurations" in alone
+    with_seeds = compare(
+        dataclasses.replace(BASE, seeds=seed_runs(0.996, 0.995, 0.996, 0.997)),
+        dataclasses.replace(head, seeds=seed_runs(0.990, 0.996, 0.991)),
+    )
+    assert with_seeds.beats == pytest.approx(1 / 3)
+    text = to_markdown(with_seeds, {})
+    assert "base over 4 seeds: joint 99.60 ± 0.08 %" in text
+    assert "P(head beats base) = 0.33, joint accuracy, 3 paired seeds" in text
+    assert "nothing is said of the two configurations" not in text
+
+
+def test_equal_configurations_are_not_compared_over_seeds():
+    seeds = seed_runs(0.996, 0.995)
+    same = compare(dataclasses.replace(BASE, seeds=seeds), dataclasses.replace(spoiled(60), seeds=seeds))
+    assert same.beats is None
+    assert "seeds" not in to_markdown(same, {})
+
+
+# --- False alarms --------------------------------------------------------------------------------------------------
+
+
+def test_equal_models_raise_an_alarm_in_at_most_five_of_a_hundred_comparisons():
+    """Digit and sum fail by chances of their own, so that three questions are asked, and any of them may cry wolf."""
+    draws = np.random.default_rng(0)
+
+    def draw():
+        given = answers()
+        for answer in ("digit", "sum"):
+            wrong = np.flatnonzero(draws.random(150) < 0.3)
+            given.said[answer][wrong] = (given.said[answer][wrong] + 1) % 10
+        return run_of(given)
+
+    verdicts = [compare(draw(), draw()).verdict for _ in range(200)]
+    assert sum(verdict in (BETTER, WORSE) for verdict in verdicts) <= 0.05 * 200 + 2 * (0.05 * 0.95 * 200) ** 0.5
+
+
+def test_the_json_holds_what_the_text_says():
+    comparison = compare(BASE, spoiled(20))
+    content = to_json(comparison)
+    assert content["verdict"] == WORSE
+    assert content["scores"]["digit"]["lost"] == 20
+    assert content["images_lost"] == comparison.lost.tolist()
+
+
+# --- The command, on a project with tiny data ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def branch(project):
+    """Give a project whose branch `slow` has a learning rate with which nothing is learnt."""
+    project.succeed("git", "checkout", "--quiet", "-b", "slow")
+    project.set_param("train.lr", 1e-9)
+    project.reproduce()
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "Learn nothing")
+    return project
+
+
+def test_the_command_compares_with_where_the_branch_began_and_can_be_a_gate(branch):
+    code, printed = branch.run("digitsum", "report", "--output", "report", "--fail-on", "worse")
+    assert code == 3, printed
+    text = (branch.folder / "report/report.md").read_text()
+    assert text.startswith("## Worse\n\n`workspace` against `")
+    assert "- Changed parameters: `train.lr` 0.01 → 1e-09\n" in text
+    assert "Changed code" not in text
+    for picture in ("confusion_digit.png", "confusion_sum.png", "images.png"):
+        assert f"]({picture})" in text
+        assert (branch.folder / "report" / picture).read_bytes().startswith(b"\x89PNG")
+    content = json.loads((branch.folder / "report/report.json").read_text())
+    assert content["scores"]["joint"]["lost"] == len(content["images_lost"]) > 20
+    again = branch.succeed("digitsum", "report", "main", "slow")
+    assert "`slow (" in again
+    assert "against `main (" in again
+    code, printed = branch.run("digitsum", "report", "slow", "main", "--fail-on", "worse")
+    assert code == 0, printed
+    assert printed.startswith("## Better\n")
+
+
+def test_nothing_changed_says_so(project):
+    printed = project.succeed("digitsum", "report", "--fail-on", "worse")
+    assert printed.startswith("## No change\n")
+
+
+def test_a_clone_without_data_compares_what_git_has_and_says_what_brings_the_rest(branch, tmp_path):
+    branch.succeed("git", "clone", "--quiet", str(branch.folder), str(tmp_path / "clone"))
+    branch.folder = tmp_path / "clone"
+    printed = branch.succeed("digitsum", "report", "origin/main", "HEAD", "--output", "report")
+    text = (branch.folder / "report/report.md").read_text()
+    assert printed == "report/report.md: worse\n"
+    assert text.count("neither in DVC's cache nor in a remote") == 2
+    assert "`dvc pull evaluate`" in text
+    assert "![Change of the confusion of the digit](confusion_digit.png)" in text
+    assert not (branch.folder / "report/images.png").exists()
+
+
+def test_a_base_out_of_reach_ends_in_one_line(branch, tmp_path):
+    branch.succeed("git", "checkout", "--quiet", "main")
+    source = f"file://{branch.folder}"
+    branch.succeed("git", "clone", "--quiet", "--depth", "1", "--branch", "slow", source, str(tmp_path / "clone"))
+    branch.folder = tmp_path / "clone"
+    for arguments, error in {
+        (): "error: this clone is shallow and does not reach the base; run `git fetch --unshallow`\n",
+        ("nowhere",): "error: nowhere is no revision of git and no experiment of DVC here; ",
+    }.items():
+        code, printed = branch.run("digitsum", "report", *arguments)
+        assert code == 1
+        assert printed.startswith(error)
+        assert printed.count("\n") == 1
+
+
+def test_a_revision_without_a_run_ends_in_one_line(project):
+    code, printed = project.run("digitsum", "report", "HEAD~1")
+    assert code == 1
+    assert "HEAD~1 has no run of this pipeline to compare" in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_gate_that_cannot_judge_is_shut(project):
+    shutil.rmtree(project.folder / ".dvc/cache")
+    shutil.rmtree(project.folder / "data")
+    project.set_param("pair.pairs_per_image", 2)
+    lock = project.folder / "dvc.lock"
+    lock.write_text(lock.read_text().replace("pair.pairs_per_image: 1", "pair.pairs_per_image: 2"))
+    code, printed = project.run("digitsum", "report", "HEAD", "--fail-on", "worse")
+    assert code == 1
+    assert printed.startswith("## Cannot be told")
+    assert "error: --fail-on worse: " in printed
+
+
+@pytest.mark.slow
+def test_an_experiment_is_compared_by_its_name(project):
+    project.succeed("dvc", "exp", "run", "--temp", "--name", "idle", "--set-param", "train.lr=0.000000001")
+    printed = project.succeed("digitsum", "report", "HEAD", "idle")
+    assert printed.startswith("## Worse\n\n`idle (")
+    assert "`train.lr` 0.01 → 1e-09" in printed

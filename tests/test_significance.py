@@ -1,0 +1,176 @@
+"""Intervals and tests: textbook values, brute force on small counts, and false alarms on simulated models."""
+
+import itertools
+from math import comb
+
+import numpy as np
+import pytest
+
+from digitsum.report.significance import (
+    holm,
+    paired,
+    precision_p,
+    probability_of_beating,
+    share_of_pairs,
+    unpaired,
+    wilson,
+)
+
+
+def models(lost, won, both_right=0, both_wrong=0):
+    """Give what two models have right of some images, as floats."""
+    base = [1.0] * lost + [0.0] * won + [1.0] * both_right + [0.0] * both_wrong
+    head = [0.0] * lost + [1.0] * won + [1.0] * both_right + [0.0] * both_wrong
+    return np.array(base), np.array(head)
+
+
+# --- Values from textbooks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), pages 857-872, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_interval_of_one_accuracy_is_wilsons(right, total, low, high):
+    assert wilson(right, total) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), pages 873-890, table II, method 10, two groups of ten
+        (0, 10, 0.6075, 1.0),
+        (0, 0, -0.2775, 0.2775),
+    ],
+)
+def test_the_unpaired_interval_is_newcombes(base, head, low, high):
+    difference = unpaired(base, head, 10)
+    assert difference.change == (head - base) / 10
+    assert (difference.low, difference.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert difference.lost is None
+
+
+@pytest.mark.parametrize(("differing", "least"), [(20, 10), (40, 14), (80, 20)])
+def test_the_smallest_difference_that_is_called_real(differing, least):
+    """Of 10,000 images 0.10, 0.14 and 0.20 points, says the exact binomial distribution."""
+    found = [
+        won - lost
+        for lost, won in ((differing - won, won) for won in range(differing // 2, differing + 1))
+        if paired(*models(lost, won, both_right=10_000 - differing)).p < 0.05
+    ]
+    assert min(found) == least
+
+
+# --- Brute force ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 0), (0, 6), (3, 9), (5, 5), (8, 1)])
+def test_the_paired_p_is_the_part_of_all_swaps_that_are_as_extreme(lost, won):
+    seen = abs(won - lost)
+    swaps = list(itertools.product([-1, 1], repeat=lost + won))
+    assert paired(*models(lost, won, 4, 2)).p == pytest.approx(
+        sum(abs(sum(swap)) >= seen for swap in swaps) / len(swaps)
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "base", "head"),
+    [
+        ([1, 1, 1, 0, 0, 1, 0], [1, 1, 0, 1, 0, 1, 0], [1, 0, 1, 0, 1, 1, 0]),
+        ([1, 1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 1, 1, 0]),
+        ([1, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]),
+        ([1, 0], [1, 0], [1, 0]),
+        ([1, 0, 0], [0, 0, 0], [0, 1, 1]),
+    ],
+)
+def test_the_p_of_a_precision_is_the_part_of_all_swaps_that_are_as_extreme(right, base, head):
+    right, base, head = (np.array(column, dtype=bool) for column in (right, base, head))
+
+    def gap(base, head):
+        precisions = [(right & said).sum() / said.sum() if said.any() else 0.0 for said in (base, head)]
+        return abs(precisions[1] - precisions[0])
+
+    swaps = np.array(list(itertools.product([False, True], repeat=len(right))))
+    gaps = np.array([gap(np.where(swap, head, base), np.where(swap, base, head)) for swap in swaps])
+    assert precision_p(right, base, head) == pytest.approx((gaps >= gap(base, head) - 1e-12).mean())
+
+
+def test_fishers_test_adds_up_the_tables_that_are_as_unlikely():
+    base, head, total = 9, 4, 10
+    tables = {
+        a: comb(total, a) * comb(total, base + head - a) for a in range(total + 1) if 0 <= base + head - a <= total
+    }
+    as_unlikely = sum(count for count in tables.values() if count <= tables[base])
+    assert unpaired(base, head, total).p == pytest.approx(as_unlikely / sum(tables.values()))
+
+
+# --- Properties ----------------------------------------------------------------------------------------------------
+
+
+def test_two_equal_models_differ_by_nothing():
+    difference = paired(*models(0, 0, both_right=9_960, both_wrong=40))
+    assert (difference.change, difference.lost, difference.won, difference.p) == (0, 0, 0, 1)
+    assert difference.low < 0 < difference.high
+
+
+def test_an_image_counts_once_however_many_pairs_it_has():
+    base, head = models(lost=3, won=12, both_right=200)
+    part = [0.5 * model + 0.5 for model in (base, head)]  # of two pairs, one is right with both models
+    assert paired(*part).p == paired(base, head).p
+    assert paired(*part).change == pytest.approx(paired(base, head).change / 2)
+
+
+def test_the_paired_interval_sees_more_than_the_unpaired_one():
+    base, head = models(lost=5, won=20, both_right=9_900, both_wrong=75)
+    one, other = paired(base, head), unpaired(int(base.sum()), int(head.sum()), len(base))
+    assert one.change == pytest.approx(other.change)
+    assert one.high - one.low < (other.high - other.low) / 2
+    assert one.p < 0.01 < other.p
+
+
+def test_holm_corrects_step_by_step():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm, 1979, by hand
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_probability_of_beating_counts_paired_seeds_and_ties_for_a_half():
+    one, other = dict(enumerate([0.9, 0.8, 0.7, 0.6])), dict(enumerate([0.8, 0.8, 0.9, 0.5]))
+    assert probability_of_beating(one, other) == (1 + 0.5 + 0 + 1) / 4
+    assert probability_of_beating(one, other) + probability_of_beating(other, one) == 1
+    with pytest.raises(ValueError, match="no pairs"):
+        probability_of_beating(one, {0: 0.9})
+
+
+# --- False alarms --------------------------------------------------------------------------------------------------
+
+
+def draw_models(draws, images=10_000):
+    """Give two models that are equally good: they fail on the same kinds of images, each by chances of its own."""
+    failing = np.zeros(images)
+    failing[:150] = draws.uniform(0, 0.6, 150)
+    return [1.0 * (draws.random(images) >= failing) for _ in range(2)]
+
+
+def test_equal_models_are_told_apart_in_at_most_five_of_a_hundred_draws():
+    draws = np.random.default_rng(0)
+    differences = [paired(*draw_models(draws)) for _ in range(2_000)]
+    assert np.mean([one.p < 0.05 for one in differences]) <= 0.05
+    outside = np.mean([not one.low <= 0 <= one.high for one in differences])
+    assert 0.02 < outside <= 0.06  # an interval is a statement about 95 %, give or take its approximation
+
+
+def test_pairs_that_share_an_image_raise_no_false_alarms():
+    """Ten pairs an image, all right or all wrong together: if pairs were the units, half the draws would be alarms."""
+    draws, image = np.random.default_rng(1), np.repeat(np.arange(1_000), 10)
+    alarms = {"images": 0, "pairs": 0}
+    for _ in range(2_000):
+        pairs = [np.repeat(model, 10) for model in draw_models(draws, 1_000)]
+        alarms["images"] += paired(*(share_of_pairs(image, right) for right in pairs)).p < 0.05
+        alarms["pairs"] += paired(*pairs).p < 0.05
+    assert alarms["images"] / 2_000 <= 0.05
+    assert alarms["pairs"] / 2_000 > 0.3
