@@ -5,7 +5,7 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots seeds seconds tables bench costs growth lock
+.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots report seeds seconds tables bench costs growth lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -33,12 +33,17 @@ test-nightly: $(VENV)/.tests  ## kill the pipeline at random moments
 
 lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) ruff check . && ruff format --check . && mypy
+	$(IN_VENV) check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(IN_VENV) zizmor --quiet --offline .github/workflows
 
 check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parameters; needs no data
 	$(IN_VENV) python -m digitsum.contract
 
 plots: $(VENV)/.runs  ## draw DVC's plots as one page that needs no network: make plots BASE=main
 	$(IN_VENV) python -m digitsum.plots_page $(BASE)
+
+report: $(VENV)/.runs  ## compare this state with another, telling differences from noise, in report/: make report BASE=main
+	$(IN_VENV) digitsum report $(BASE) --output report
 
 seeds: $(VENV)/.runs  ## train the default and every recipe with five seeds and write the table of the README
 	$(IN_VENV) python -m studies.seeds

@@ -25,7 +25,7 @@ def main() -> None:
         "base", nargs="?", help="revision or experiment (default: where the default branch was left)"
     )
     report_parser.add_argument("head", nargs="?", default="workspace", help="the same (default: the files here)")
-    report_parser.add_argument("--output", type=Path, help="folder for report.md, report.json and figures")
+    report_parser.add_argument("--output", type=Path, help="folder for report.md, figures and report.json")
     report_parser.add_argument(
         "--fail-on", choices=["worse"], help=f"exit with {GOT_WORSE} if digit, sum or joint got worse beyond noise"
     )

@@ -37,10 +37,10 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
         raise ValueError("both runs need their predictions")
     kinds = {"right with base, wrong with head": comparison.lost, "wrong with base, right with head": comparison.won}
     rows = [min(ROWS, -(-len(places) // IMAGES_A_ROW)) or 1 for places in kinds.values()]
-    heights = [0.6 + 2.05 * count for count in rows]
+    heights = [0.9 + 1.65 * count for count in rows]
     figure = Figure(figsize=(14, sum(heights)))
     for below, above, count, (title, places) in zip((heights[1], 0), (0, heights[0]), rows, kinds.items(), strict=True):
-        axis = new_axis(figure, left=0.1, right=0.1, bottom=below + 0.1, top=above + 0.4)
+        axis = new_axis(figure, left=0.1, right=0.1, bottom=below + 0.1, top=above + 0.8)
         shown = places[: count * IMAGES_A_ROW]
         of = f", {len(shown)} of them" if len(shown) < len(places) else ""
         axis.set_title(

@@ -1,4 +1,4 @@
-"""A report as a folder: report.md with its figures beside it, and report.json for programs."""
+"""A report as a folder: report.md with its figures beside it, summary.md without, and report.json for programs."""
 
 import contextlib
 from pathlib import Path
@@ -31,6 +31,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
             draw_changed_images(folder / "images.png", comparison, images)
     write_json(folder / "report.json", to_json(comparison))
     write_bytes(folder / "report.md", to_markdown(comparison, figures).encode())
+    write_bytes(folder / "summary.md", to_markdown(comparison, {}).encode())
 
 
 def _test_images(*runs: Run) -> NDArray[np.uint8]:

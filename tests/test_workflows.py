@@ -1,0 +1,174 @@
+"""The scripts in .github/workflows, run here as GitHub would; `make lint` checks the files' form and their safety."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
+MADE_BY_CI_TOO = {"make lint", "make test"}  # .ci/run calls them; here it would call this test again
+
+
+def scripts(name):
+    """Give the scripts of a workflow's only job by the names of their steps."""
+    (job,) = WORKFLOWS[name]["jobs"].values()
+    return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+
+
+def run(script, folder, **environment):
+    """Run a step's script as GitHub does; give its exit code and what it printed."""
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_actions_are_pinned_and_permissions_are_least():
+    for workflow in WORKFLOWS.values():
+        for job in workflow["jobs"].values():
+            used = [step["uses"] for step in job["steps"] if "uses" in step]
+            assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert WORKFLOWS["check"]["permissions"] == {"contents": "read"}
+    assert WORKFLOWS["comment"]["permissions"] == {}
+    text = (ROOT / ".github/workflows/check.yml").read_text()
+    assert "secrets." not in text
+    assert "pull_request_target" not in text
+    for name in WORKFLOWS:
+        for script in scripts(name).values():
+            assert "${{" not in script  # a branch may be called $(rm -rf .)
+
+
+# --- check ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_check_reproduces_what_is_stale_and_reports(project, tmp_path):
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    summary = tmp_path / "summary"
+    environment = {
+        **project.environment,
+        "MAKEFLAGS": "--old-file=.venv/.runs --old-file=.venv/.tests",  # installed already
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "BASE": "main",
+    }
+    steps = scripts("check")
+    assert set(steps.values()) > MADE_BY_CI_TOO
+    project.succeed("git", "checkout", "--quiet", "-b", "slow")
+    project.set_param("train.lr", 1e-9)
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "Learn nothing, and forget to run it")
+    gate, reproduce, report, unchanged = (script for script in steps.values() if script not in MADE_BY_CI_TOO)
+    code, printed = run(gate, project.folder, **environment)
+    assert code != 0
+    assert "params.yaml: train.lr modified" in printed
+    code, printed = run(reproduce, project.folder, **environment)
+    assert code == 0, printed
+    assert "Stage 'pair' didn't change, skipping" in printed
+    assert "Running stage 'train'" in printed
+    code, printed = run(report, project.folder, **environment)
+    assert code == 0, printed
+    assert summary.read_text().startswith("## Worse\n")
+    assert "![" not in summary.read_text()  # a summary has no room for files
+    assert (project.folder / "report/images.png").exists()
+    code, _ = run(unchanged, project.folder, **environment)
+    assert code != 0  # what was committed is not what comes out
+    project.succeed("git", "add", "--all")
+    project.succeed("git", "commit", "--quiet", "--message", "Run it")
+    for script in (gate, unchanged):
+        code, printed = run(script, project.folder, **environment)
+        assert code == 0, printed
+    code, _ = run(report, project.folder, **environment | {"BASE": "0" * 40})  # the push that began a branch
+    assert code == 0
+    assert "There is no report" in summary.read_text()
+
+
+@pytest.mark.slow
+def test_the_check_goes_on_without_a_remote_that_cannot_be_read(project):
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    project.succeed("dvc", "remote", "add", "--default", "storage", "/nowhere/at/all")
+    script = next(script for script in scripts("check").values() if "dvc pull" in script)
+    environment = {**project.environment, "MAKEFLAGS": "--old-file=.venv/.runs"}
+    (project.folder / "models/digitsum.safetensors").unlink()
+    code, printed = run(script, project.folder, **environment)
+    assert code == 0, printed
+    assert (project.folder / "models/digitsum.safetensors").exists()
+
+
+# --- comment -------------------------------------------------------------------------------------------------------
+
+GH = """#!/usr/bin/env bash
+# Stands for GitHub's command: notes what it is called with, and says what the test wants of it.
+printf '%s\\n' "$*" >> calls
+case "$*" in
+    *"/pulls "*) printf '%s' "$NUMBERS" ;;
+    *"/comments --jq"*) printf '%s' "$COMMENTS" ;;
+    *"body=@comment.md"*) cp comment.md posted ;;
+esac
+"""
+
+
+@pytest.fixture
+def post(tmp_path, monkeypatch):
+    """Give a function that runs the comment's script on a report; it gives the calls to GitHub and what was posted."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(GH)
+    (tmp_path / "bin/gh").chmod(0o755)
+    (tmp_path / "report").mkdir()
+
+    def give(report, numbers="12\n", comments="", branch="topic"):
+        (tmp_path / "report/summary.md").write_text(report)
+        (script,) = scripts("comment").values()
+        code, printed = run(
+            script,
+            tmp_path,
+            PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            NUMBERS=numbers,
+            COMMENTS=comments,
+            REPOSITORY="team/digitsum",
+            OWNER="fork",
+            BRANCH=branch,
+            COMMIT="abc",
+            RUN="https://example.invalid/run",
+        )
+        assert code == 0, printed
+        posted = tmp_path / "posted"
+        return (tmp_path / "calls").read_text(), posted.read_text() if posted.exists() else None
+
+    return give
+
+
+def test_a_first_report_becomes_a_comment_of_the_pull_request_that_github_names(post):
+    calls, posted = post("## Worse\n")
+    assert "repos/team/digitsum/pulls --raw-field head=fork:topic" in calls
+    assert "--method POST repos/team/digitsum/issues/12/comments" in calls
+    assert posted.startswith("<!-- digitsum report -->\n## Worse\n")
+    assert "https://example.invalid/run" in posted
+
+
+def test_a_later_report_takes_the_place_of_the_first(post):
+    calls, _ = post("## Better\n", comments="345\n678\n")
+    assert "--method PATCH repos/team/digitsum/issues/comments/345 " in calls
+    assert "POST" not in calls
+
+
+@pytest.mark.parametrize("numbers", ["", "12\n13\n", "12; touch hacked"])
+def test_nothing_is_posted_unless_one_pull_request_is_named(post, numbers):
+    calls, posted = post("## Worse\n", numbers=numbers)
+    assert posted is None
+    assert "POST" not in calls
+
+
+def test_a_report_is_data(post, tmp_path):
+    hostile = "$(touch hacked) `touch hacked` @everyone </details>"
+    _, posted = post(hostile, branch="$(touch hacked)")
+    assert "$(touch hacked) `touch hacked` @\u200beveryone" in posted
+    assert not list(Path(tmp_path).rglob("hacked"))
+
+
+def test_a_report_that_is_too_long_is_not_posted(post):
+    _, posted = post("x" * 70_000)
+    assert len(posted) < 1_000
+    assert "larger than a comment may be" in posted
