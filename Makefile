@@ -5,7 +5,7 @@ IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
 
-.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots report seeds seconds tables bench costs growth lock
+.PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots report seeds seconds tables card bench costs growth lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -53,6 +53,9 @@ seconds: $(VENV)/.runs  ## measure what an epoch costs with each fusion
 
 tables: $(VENV)/.runs  ## write the tables of the studies into the README, after dvc repro studies/NAME/dvc.yaml
 	$(IN_VENV) python -m studies.tables
+
+card: $(VENV)/.runs  ## measure the committed model further and write MODEL_CARD.md
+	$(IN_VENV) dvc repro studies/model_card/dvc.yaml && python -m studies.card
 
 bench: $(VENV)/.runs  ## time the recipe quick against its peers and write the table of the README
 	$(IN_VENV) python -m benchmarks.speed

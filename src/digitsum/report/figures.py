@@ -44,7 +44,9 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
         shown = places[: count * IMAGES_A_ROW]
         of = f", {len(shown)} of them" if len(shown) < len(places) else ""
         axis.set_title(
-            f"{len(places)} images {title}{of}: digit + number, and the answers of base, of head", fontsize=12
+            f"{len(places)} images {title}{of}\nfirst line: digit + number, and what base said: digit, sum; "
+            "second line: what head said",
+            fontsize=12,
         )
         captions = [f"{_seen(base, place)}\n{_seen(head, place)}" for place in shown]
         draw_sheet(axis, [images[place] for place in shown], captions, count, IMAGES_A_ROW)

@@ -1,12 +1,19 @@
 """A comparison as Markdown, in the order in which a reviewer asks, and as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import mean, median, stdev
 from typing import Any
 
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score
 from digitsum.report.revisions import Run
 
+COSTS: dict[str, Callable[[Run], float | None]] = {
+    "weights": lambda run: run.metrics.get("weights"),
+    "floating-point operations an image": lambda run: run.metrics.get("flop_per_image"),
+    "CPU-seconds of training": lambda run: (
+        median(scores["cpu_seconds"] for scores in run.seeds.values()) if run.seeds else None
+    ),
+}
 SHOWN = 12  # names of a kind in the first lines; the JSON has them all
 
 
@@ -19,6 +26,7 @@ def to_markdown(comparison: Comparison, figures: dict[str, str]) -> str:
         _how_tested(comparison.scores),
         "\n".join(_seeds(comparison)),
         "\n".join(_classes(comparison)),
+        _cost(comparison),
         "\n".join(_other_figures(comparison)),
         "\n".join(f"- **Note:** {note}" for note in comparison.notes),
         *(f"**{title}**\n\n![{title}]({path})" for title, path in figures.items()),
@@ -85,7 +93,7 @@ def _how_tested(scores: list[Score]) -> str:
         how = "Fisher's exact test and Newcombe's interval, as if of different images: they see less"
     else:
         return "In brackets: 95 % (Wilson)."
-    return f"In brackets: 95 % (Wilson; the difference: {how}). p is Holm's, for digit, sum and joint together."
+    return f"In brackets: 95 %, each by itself (Wilson; the difference: {how}). p is Holm's, for all three."
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:
@@ -111,7 +119,7 @@ def _classes(comparison: Comparison) -> Iterator[str]:
         return
     if not comparison.classes:
         if len(comparison.lost) + len(comparison.won):
-            yield "No class changed beyond noise, in recall or precision, 58 looked at (Holm)."
+            yield "No class changed beyond noise, in recall or precision (Holm, for all looked at)."
         return
     yield "Classes that changed beyond noise (Holm, for all looked at):"
     yield ""
@@ -122,16 +130,22 @@ def _classes(comparison: Comparison) -> Iterator[str]:
         yield f"| {one.answer} {one.label} | {one.figure} | {base} | {head} | {_shown_p(one.p)} |"
 
 
+def _cost(comparison: Comparison) -> str:
+    parts = []
+    for name, of in COSTS.items():
+        base, head = of(comparison.base), of(comparison.head)
+        if base != head:
+            parts.append(f"{name} {_shown(base)} → {_shown(head)}")
+    return f"Cost: {'; '.join(parts)}." if parts else "Cost: unchanged."
+
+
 def _other_figures(comparison: Comparison) -> Iterator[str]:
     base, head = comparison.base, comparison.head
-    tested = {f"{score.name}.accuracy" for score in comparison.scores}
+    said = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", "flop_per_image"}
     differing = [key for key in {**base.metrics, **head.metrics} if base.metrics.get(key) != head.metrics.get(key)]
-    rows = [(key, base.metrics.get(key), head.metrics.get(key)) for key in differing if key not in tested]
-    before, after = _cpu_seconds(base), _cpu_seconds(head)
-    if before != after:
-        rows.append(("CPU-seconds of training, median over seeds", before, after))
+    rows = [(key, base.metrics.get(key), head.metrics.get(key)) for key in differing if key not in said]
     if rows:
-        yield "<details><summary>Cost and the other figures that differ, untested</summary>"
+        yield "<details><summary>Other figures that differ, untested</summary>"
         yield ""
         yield "| | base | head |"
         yield "|---|---|---|"
@@ -169,10 +183,6 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "probability_head_beats_base": comparison.beats,
         "notes": comparison.notes,
     }
-
-
-def _cpu_seconds(run: Run) -> float | None:
-    return median(scores["cpu_seconds"] for scores in run.seeds.values()) if run.seeds else None
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:

@@ -1,0 +1,83 @@
+"""MODEL_CARD.md is that of the committed metrics, and what is measured for it is what it is said to be."""
+
+import pytest
+import torch
+from conftest import ROOT
+
+from digitsum.evaluation.metrics import calibration_error
+from studies import card, robustness
+
+
+def test_the_card_is_that_of_the_committed_metrics(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / "MODEL_CARD.md").read_text() == card.card(), "run `make card`"
+
+
+@pytest.fixture
+def images():
+    """Give two images with a white square, 4 pixels wide, in the middle."""
+    pixels = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    pixels[:, 12:16, 12:16] = 255
+    return pixels
+
+
+def test_images_are_moved_by_whole_pixels_in_all_directions(images):
+    right, left, down, up = robustness.moved(images, 3)
+    assert torch.equal(right[:, :, 3:], images[:, :, :-3])
+    assert torch.equal(left[:, :, :-3], images[:, :, 3:])
+    assert torch.equal(down[:, 3:], images[:, :-3])
+    assert torch.equal(up[:, :-3], images[:, 3:])
+    assert right.dtype == torch.uint8
+
+
+def test_images_are_turned_both_ways_about_their_middle(images):
+    one, other = robustness.turned(images, 30)
+    assert not torch.equal(one, images)
+    assert torch.equal(one, other.flip(2))  # a square, turned one way, is its mirror image, turned the other way
+
+
+def test_noise_is_always_the_same_and_of_the_strength_named():
+    grey = torch.full((20, 28, 28), 128, dtype=torch.uint8)
+    (first,), (again,) = robustness.noisy(grey, 0.1), robustness.noisy(grey, 0.1)
+    assert torch.equal(first, again)
+    assert float(first.float().std()) == pytest.approx(25.5, rel=0.02)
+
+
+def test_blur_spreads_light_and_keeps_its_amount(images):
+    (blurred,) = robustness.blurred(images, 1)
+    assert float(blurred.float().mean()) == pytest.approx(float(images.float().mean()), rel=0.02)
+    assert blurred.max() < 255
+
+
+def predictions(sure, right):
+    count = len(sure)
+    probabilities = torch.stack([torch.tensor(sure), 1 - torch.tensor(sure)], dim=1)
+    digits = torch.tensor([0 if one else 1 for one in right])
+    return {
+        "digit_probabilities": probabilities,
+        "predicted_digit": torch.zeros(count, dtype=torch.long),
+        "digit": digits,
+        "predicted_sum": torch.zeros(count, dtype=torch.long),
+        "sum": digits,
+        "image_index": torch.arange(count),
+    }
+
+
+def test_the_bins_of_reliability_add_up_to_the_calibration_error():
+    given = predictions([0.55, 0.58, 0.72, 0.92, 0.95, 1.0], [True, False, True, True, False, True])
+    bins = robustness.reliability(given, "digit", 10)
+    assert [one["answers"] for one in bins] == [2, 1, 3]
+    error = sum(one["answers"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 6
+    assert error == pytest.approx(calibration_error(given["digit_probabilities"], given["digit"], 10), abs=1e-4)
+
+
+def test_doubtful_labels_are_left_out_of_one_accuracy():
+    count = max(robustness.DOUBTFUL) + 1
+    right = [index not in robustness.DOUBTFUL[:5] and index != 0 for index in range(count)]
+    found = robustness.doubtful(predictions([0.9] * count, right))
+    assert found == {
+        "images": 15,
+        "right_as_labelled": 10,
+        "joint_accuracy": round(1 - 6 / count, 4),
+        "joint_accuracy_without_them": round(1 - 1 / (count - 15), 4),
+    }
