@@ -45,6 +45,7 @@ def run_of(given, name="base", **changes):
         answers=given,
         stale=[],
         seeds={},
+        machines="a computer",
     )
     return dataclasses.replace(run, **changes)
 
@@ -173,6 +174,9 @@ def seed_runs(*joint):
     return {seed: {"digit": one, "sum": one, "joint": one, "cpu_seconds": 100} for seed, one in enumerate(joint)}
 
 
+SLOW = {seed: {"digit": 0.99, "sum": 0.99, "joint": 0.99, "cpu_seconds": 300} for seed in range(3)}
+
+
 def test_one_run_each_says_nothing_of_configurations_and_seeds_do():
     head = spoiled(60, params=with_params(BASE, train_lr=0.1))
     alone = to_markdown(compare(BASE, head), {})
@@ -187,6 +191,11 @@ def test_one_run_each_says_nothing_of_configurations_and_seeds_do():
     assert "base over 4 seeds: joint 99.60 ± 0.08 %" in text
     assert "P(head beats base) = 0.33, joint accuracy, 3 paired seeds" in text
     assert "nothing is said of the two configurations" not in text
+    assert "not on the same machine" not in text
+    elsewhere = dataclasses.replace(with_seeds.head, seeds=SLOW, machines="another")
+    assert "CPU-seconds of training 100 → 300, not on the same machine." in to_markdown(
+        compare(with_seeds.base, elsewhere), {}
+    )
 
 
 def test_equal_configurations_are_not_compared_over_seeds():

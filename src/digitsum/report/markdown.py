@@ -11,7 +11,7 @@ COSTS: dict[str, Callable[[Run], float | None]] = {
     "weights": lambda run: run.metrics.get("weights"),
     "floating-point operations an image": lambda run: run.metrics.get("flop_per_image"),
     "CPU-seconds of training": lambda run: (
-        median(scores["cpu_seconds"] for scores in run.seeds.values()) if run.seeds else None
+        round(median(scores["cpu_seconds"] for scores in run.seeds.values())) if run.seeds else None
     ),
 }
 SHOWN = 12  # names of a kind in the first lines; the JSON has them all
@@ -136,6 +136,8 @@ def _cost(comparison: Comparison) -> str:
         base, head = of(comparison.base), of(comparison.head)
         if base != head:
             parts.append(f"{name} {_shown(base)} → {_shown(head)}")
+    if comparison.base.machines != comparison.head.machines and comparison.base.seeds and comparison.head.seeds:
+        parts[-1] += ", not on the same machine"
     return f"Cost: {'; '.join(parts)}." if parts else "Cost: unchanged."
 
 

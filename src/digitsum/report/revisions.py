@@ -3,6 +3,7 @@
 A revision is what git or DVC has a name for: a branch, a tag, a commit, an experiment; or WORKSPACE, the files here.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -26,7 +27,7 @@ from digitsum.params import leaves, read_yaml, settings_digest
 
 WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
-SEED_RUNS = "studies/seeds.csv"
+SEED_RUNS, SEED_FIGURES = "studies/seeds.csv", ("digit", "sum", "joint", "cpu_seconds")
 CODE = ("src/", "stages/")
 
 
@@ -48,7 +49,8 @@ class Run:
     its full name. code: each file that a stage declares, with its digest and the stages. results: the digest of each
     output. metrics: each figure by its full name. confusion: counts by "digit" and "sum", int64 [C, C], a row for each
     true class. answers: None if DVC's cache and remotes lack the predictions. stale: what has been changed since,
-    without another run. seeds: accuracies, 0-1, and CPU-seconds of runs with these parameters, by seed.
+    without another run. seeds: accuracies, 0-1, and CPU-seconds of runs with these parameters, by seed, and machines:
+    what they ran on.
     """
 
     revision: str
@@ -61,6 +63,7 @@ class Run:
     answers: Answers | None
     stale: list[str]
     seeds: dict[int, dict[str, float]]
+    machines: str
 
 
 def read_run(name: str) -> Run:
@@ -86,6 +89,7 @@ def read_run(name: str) -> Run:
         for dependency in entry.get("deps", []):
             if dependency["path"].startswith(CODE):
                 code.setdefault(dependency["path"], (dependency.get("md5", ""), []))[1].append(stage)
+    rows = list(_seed_runs(files, params))
     return Run(
         revision=files.revision,
         name=files.title,
@@ -96,7 +100,8 @@ def read_run(name: str) -> Run:
         confusion=confusion,
         answers=read_answers(files),
         stale=list(_changed_since(files, params, code)),
-        seeds=_seed_runs(files, params),
+        seeds={int(row["seed"]): {figure: float(row[figure]) for figure in SEED_FIGURES} for row in rows},
+        machines="; ".join(sorted({row["machine"] for row in rows})),
     )
 
 
@@ -181,18 +186,12 @@ def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
     return counts
 
 
-def _seed_runs(files: Files, params: dict[str, Any]) -> dict[int, dict[str, float]]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(files.text(SEED_RUNS))))
-    except OSError:
-        return {}
+def _seed_runs(files: Files, params: dict[str, Any]) -> Iterable[dict[str, str]]:
     mine = (settings_digest(params), params.get("train.numerics"))
-    figures = ("digit", "sum", "joint", "cpu_seconds")
-    return {
-        int(row["seed"]): {figure: float(row[figure]) for figure in figures}
-        for row in rows
-        if (row.get("params"), row.get("numerics")) == mine
-    }
+    with contextlib.suppress(OSError):
+        for row in csv.DictReader(io.StringIO(files.text(SEED_RUNS))):
+            if (row.get("params"), row.get("numerics")) == mine:
+                yield row
 
 
 def _changed_since(files: Files, params: dict[str, Any], code: dict[str, tuple[str, list[str]]]) -> Iterable[str]:
