@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from digitsum.artifacts import write_json
 from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
+from digitsum.report.significance import probability_of_beating
 from digitsum.stage import run_stage
 
 Trials = dict[str, dict[int, dict[str, Any]]]
@@ -79,15 +80,9 @@ def summary(runs: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def probability(one: Mapping[int, dict[str, Any]], other: Mapping[int, dict[str, Any]]) -> float:
-    """Give the part of the seeds with which `one` scores higher than `other`, ties for a half.
-
-    An estimate of the probability of outperforming (Bouthillier et al., "Accounting for Variance in Machine Learning
-    Benchmarks", arXiv 2103.03098), the runs being paired by seed. Raises ValueError if the seeds are not the same.
-    """
-    if one.keys() != other.keys():
-        raise ValueError(f"seeds {sorted(one)} and {sorted(other)} are no pairs")
-    pairs = zip(values(one, JUDGED), values(other, JUDGED), strict=True)
-    return mean(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs)
+    """Give the part of the seeds with which `one` is judged better than `other`, see probability_of_beating."""
+    scores = [dict(zip(sorted(runs), values(runs, JUDGED), strict=True)) for runs in (one, other)]
+    return probability_of_beating(*scores)
 
 
 def ranking(trials: Trials) -> list[str]:

@@ -1,6 +1,6 @@
 """Theirs against ours: what the log of an older solution says of each epoch, and what training it here gives.
 
-Stage `curves` of studies/seed_concat: one figure, and in numbers how close the two are.
+Stage `curves` of studies/seed_concat and studies/seed_add: one figure, and in numbers how close the two are.
 """
 
 from collections import defaultdict
@@ -24,6 +24,7 @@ COMPARED = {  # what a log may have of each epoch, and what it is called in the 
     "sum_accuracy": "accuracy of the sum",
 }
 FLOORS = {"digit_loss": 1.4612, "sum_loss": 2.0311}  # of a cross-entropy that is fed with probabilities
+COUNTS = {1: "one seed", 2: "two seeds", 3: "three seeds"}
 LAST_BATCH = 10_000 % 128  # images of the test split in the last of the batches of 128
 
 
@@ -36,7 +37,8 @@ def main() -> None:
     draw(Path("plots/curves.png"), compared, theirs, ours, others)
     closeness = {score: compare(theirs[score, split], ours[score, split]) for score, split in compared}
     for score, split in compared:
-        closeness[score]["seeds"] = [round(mean(other[score, split][-3:]), 4) for other in others]
+        if all(len(other[score, split]) == len(ours[score, split]) for other in others):
+            closeness[score]["seeds"] = [round(mean(other[score, split][-3:]), 4) for other in others]
     if ("digits_counted", "validation") in theirs:
         closeness["last_batch"] = last_batch(theirs)
     write_json(Path("metrics/curves.json"), closeness)
@@ -89,7 +91,7 @@ def draw(
         for other in others:
             axis.plot(range(1, len(other[score, split]) + 1), other[score, split], color=BLUE, linewidth=0.8, alpha=0.6)
         epochs = range(1, len(theirs[score, split]) + 1)
-        axis.plot(epochs, ours[score, split], color=BLUE, label="trained here (thin: three seeds)")
+        axis.plot(epochs, ours[score, split], color=BLUE, label=f"trained here (thin: {COUNTS[len(others)]})")
         axis.plot(epochs, theirs[score, split], color=ORANGE, label="its log")
         if score in FLOORS:
             axis.axhline(FLOORS[score], color="grey", linestyle=":", label="floor of a cross-entropy after a softmax")

@@ -58,7 +58,7 @@ def scores(trials: Trials, more: dict[str, dict[str, str]]) -> str:
         line = [name, f"{next(iter(runs.values()))['weights']:,}", str(len(runs))]
         for score in SCORES:
             percent = [100 * value for value in values(runs, score)]
-            line.append(f"{mean(percent):.2f} ± {stdev(percent):.2f}")
+            line.append(f"{mean(percent):.2f} ± {stdev(percent):.2f}" if len(percent) > 1 else f"{percent[0]:.2f}")
         line += [cells[name] for cells in more.values()]
         lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines)
@@ -66,6 +66,7 @@ def scores(trials: Trials, more: dict[str, dict[str, str]]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "changes to seed_concat": functools.partial(changes, "seed_concat"),
+    "changes to seed_add": functools.partial(changes, "seed_add"),
     "fusions": fusions,
 }
 
