@@ -91,6 +91,26 @@ def test_spoiled_images_are_noise_or_worse_by_their_number(images, verdict):
     assert compare(spoiled(images), BASE).verdict == (BETTER if verdict == WORSE else NOISE)
 
 
+def test_who_asks_several_questions_is_harder_to_convince():
+    """Six lost images of six are p = 0.031 for the digit; sums, all right still, are another question."""
+    given = answers(WRONG)
+    given.said["digit"][1:7] = (given.said["digit"][1:7] + 1) % 10
+    digit, total, _ = compare(BASE, run_of(given, "head")).scores
+    assert digit.difference.p == pytest.approx(2 / 2**6)
+    assert (digit.p, digit.verdict) == (pytest.approx(4 / 2**6), NOISE)
+    assert total.difference.lost == 0
+
+
+def test_a_model_that_is_better_in_one_and_worse_in_another_is_called_worse():
+    given = answers(WRONG)
+    given.said["sum"][:] = given.truth["sum"]
+    given.said["digit"][1:61] = (given.said["digit"][1:61] + 1) % 10
+    comparison = compare(BASE, run_of(given, "head"))
+    assert [score.verdict for score in comparison.scores] == [WORSE, BETTER, WORSE]
+    assert comparison.verdict == WORSE
+    assert "the trained model is worse in digit and joint; better in sum." in to_markdown(comparison, {})
+
+
 def test_a_ruined_class_is_named_and_no_other():
     eights = [image for image in range(IMAGES) if DIGITS[image] == 8 and image % 3 == 0]
     comparison = compare(BASE, run_of(answers([*WRONG, *eights]), "head"))
@@ -267,6 +287,12 @@ def test_the_command_compares_with_where_the_branch_began_and_can_be_a_gate(bran
 def test_nothing_changed_says_so(project):
     printed = project.succeed("digitsum", "report", "--fail-on", "worse")
     assert printed.startswith("## No change\n")
+    project.set_param("train.lr", 0.02)
+    code = project.folder / "src/digitsum/training/loop.py"
+    code.write_text(code.read_text() + "# edited\n")
+    printed = project.succeed("digitsum", "report", "HEAD")
+    assert "The results of workspace are of an earlier state: train.lr was 0.01 in that run and is 0.02" in printed
+    assert "src/digitsum/training/loop.py is not what it was in that run" in printed
 
 
 def test_a_clone_without_data_compares_what_git_has_and_says_what_brings_the_rest(branch, tmp_path):
