@@ -8,7 +8,7 @@ from torch.nn import functional
 import digitsum
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
-from digitsum.model.network import Network, load_model, save_model
+from digitsum.model.network import Network, cost, load_model, save_model
 from digitsum.model.trunks import TRUNKS
 from digitsum.tensors import load_tensors, save_tensors
 
@@ -224,3 +224,13 @@ def test_a_model_file_that_is_none_is_refused(tmp_path):
     save_tensors(path, tensors, config)
     with pytest.raises(DigitsumError, match="holds weights that are not finite"):
         load_model(path)
+
+
+def test_the_cost_of_a_network_is_counted():
+    network = Network("seed_concat", trunk="seed_concat", deskew=False)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    convolutions = 24 * 24 * 6 * (1 * 5 * 5) + 8 * 8 * 12 * (6 * 5 * 5)
+    layers = 192 * 10 + 10 * 20 + 212 * 64 + 64 * 10 + 64 * 19  # the first: the trunk gives logits, used or not
+    assert cost(network) == {"weights": 19_635, "flop_per_image": 2 * (convolutions + layers)}
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
