@@ -223,6 +223,11 @@ def test_equal_configurations_are_not_compared_over_seeds():
     same = compare(dataclasses.replace(BASE, seeds=seeds), dataclasses.replace(spoiled(60), seeds=seeds))
     assert same.beats is None
     assert "seeds" not in to_markdown(same, {})
+    drawn = dataclasses.replace(same.head, params=with_params(BASE, evaluate_mistakes_shown=5, train_seed=1))
+    again = compare(same.base, drawn)
+    assert again.beats is None
+    assert "`train.seed` 1 is new" in to_markdown(again, {})
+    assert "seeds" not in to_markdown(again, {})
 
 
 # --- False alarms --------------------------------------------------------------------------------------------------

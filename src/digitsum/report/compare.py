@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digitsum.params import settings_digest
 from digitsum.report.revisions import Answers, Run
 from digitsum.report.significance import (
     LEVEL,
@@ -110,8 +111,13 @@ def compare(base: Run, head: Run) -> Comparison:
         classes = changed_classes(base.answers, head.answers)
     common = base.seeds.keys() & head.seeds.keys()
     joint = [{seed: run.seeds[seed]["joint"] for seed in common} for run in (head, base)]
-    beats = probability_of_beating(*joint) if common and changed["parameters"] else None
+    beats = probability_of_beating(*joint) if common and not same_configuration(base, head) else None
     return Comparison(base, head, changed, _overall(scores), scores, classes, lost, won, beats, notes)
+
+
+def same_configuration(base: Run, head: Run) -> bool:
+    """Say whether both runs were trained alike, but for the seed and the numerics, as far as parameters tell."""
+    return settings_digest(base.params) == settings_digest(head.params)
 
 
 # --- What changed --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from statistics import mean, median, stdev
 from typing import Any
 
-from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score
+from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score, same_configuration
 from digitsum.report.revisions import Run
 
 COSTS: dict[str, Callable[[Run], float | None]] = {
@@ -97,7 +97,7 @@ def _how_tested(scores: list[Score]) -> str:
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:
-    if not comparison.changed["parameters"]:
+    if same_configuration(comparison.base, comparison.head):
         return
     runs = {"base": comparison.base, "head": comparison.head}
     for name, run in runs.items():
