@@ -114,6 +114,27 @@ def test_the_older_solution_concat_learns_both_answers_on_logits():
     assert mean(compare.values(trials["logits"], "sum")) >= 0.97
 
 
+def test_the_older_solution_add_here_is_as_good_as_its_log_says():
+    closeness = json.loads((ROOT / "studies/seed_add/metrics/curves.json").read_text())
+    for epoch in ("epoch 10", "epoch 20", "epoch 40"):
+        digit, *losses = (closeness[score][epoch] for score in ("digit_accuracy", "digit_loss", "sum_loss"))
+        assert digit["ours"] == pytest.approx(digit["log"], abs=0.003)
+        assert sum(one["ours"] for one in losses) == pytest.approx(sum(one["log"] for one in losses), rel=0.03)
+
+
+def test_the_older_solution_add_learns_the_digits_on_logits():
+    trials = compare.read_trials(ROOT / "studies/seed_add/trials")
+    assert mean(compare.values(trials["logits"], "digit")) >= 0.985
+
+
+def test_both_older_solutions_are_the_same_pipeline_with_other_parameters():
+    pipelines = [yaml.safe_load((ROOT / f"studies/seed_{name}/dvc.yaml").read_text()) for name in ("concat", "add")]
+    for stage in ("pair", "train", "evaluate"):
+        for part in ("cmd", "deps", "params", "outs"):
+            one, other = (pipeline["stages"][stage].get(part) for pipeline in pipelines)
+            assert one == other
+
+
 # --- The stages of a study, on tiny data ---------------------------------------------------------------------------
 
 
