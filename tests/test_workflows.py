@@ -125,7 +125,8 @@ def post(tmp_path, monkeypatch):
     (tmp_path / "report").mkdir()
 
     def give(report, numbers="12\n", comments="", branch="topic"):
-        (tmp_path / "report/summary.md").write_text(report)
+        if report is not None:
+            (tmp_path / "report/summary.md").write_text(report)
         (script,) = scripts("comment").values()
         code, printed = run(
             script,
@@ -172,6 +173,16 @@ def test_a_report_is_data(post, tmp_path):
     _, posted = post(hostile, branch="$(touch hacked)")
     assert "$(touch hacked) `touch hacked` @\u200beveryone" in posted
     assert not list(Path(tmp_path).rglob("hacked"))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_link_in_place_of_a_report_is_not_followed(post, tmp_path, linked):
+    (tmp_path / "secret").write_text("the token")
+    if linked:
+        (tmp_path / "report/summary.md").symlink_to(tmp_path / "secret")
+    calls, posted = post(None)
+    assert posted is None
+    assert "POST" not in calls
 
 
 def test_a_report_that_is_too_long_is_not_posted(post):
