@@ -191,7 +191,7 @@ def _from_answers(base: Answers, head: Answers) -> list[Score]:
 
 
 def _from_counts(base: Run, head: Run) -> list[Score]:
-    images = int(head.confusion["digit"].sum())
+    images = _pairs(head)  # one each
     rights = {name: [round(_accuracy(run, name) * images) for run in (base, head)] for name in RIGHT}
     differences = {name: unpaired(both[0], both[1], images) for name, both in rights.items()}
     return _judge(
@@ -207,16 +207,23 @@ def _judge(differences: dict[str, Difference], questions: dict[str, Any], images
     for name, one in differences.items():
         p = corrected[questions[name]]
         word = SAME if not changed else NOISE if p >= LEVEL else BETTER if one.change > 0 else WORSE
-        intervals = [wilson(round(part * images), images) for part in (one.base, one.head)]
-        scores.append(Score(name, one.base, one.head, intervals[0], intervals[1], one, p, word))
+        intervals = _interval(one.base, images), _interval(one.head, images)
+        scores.append(Score(name, one.base, one.head, *intervals, one, p, word))
     return scores
 
 
 def _alone(name: str, base: Run, head: Run) -> Score:
-    accuracies = [_accuracy(run, name) for run in (base, head)]
-    sizes = [int(run.confusion["digit"].sum()) for run in (base, head)]
-    intervals = [wilson(round(part * size), size) for part, size in zip(accuracies, sizes, strict=True)]
-    return Score(name, accuracies[0], accuracies[1], intervals[0], intervals[1], None, None, UNKNOWN)
+    before, after = _accuracy(base, name), _accuracy(head, name)
+    intervals = _interval(before, _pairs(base)), _interval(after, _pairs(head))
+    return Score(name, before, after, *intervals, None, None, UNKNOWN)
+
+
+def _pairs(run: Run) -> int:
+    return int(run.confusion["digit"].sum())
+
+
+def _interval(part: float, images: int) -> tuple[float, float]:
+    return wilson(round(part * images), images)
 
 
 def _accuracy(run: Run, name: str) -> float:
