@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,9 +67,9 @@ def main() -> None:
     )
     view = look(pixels, upright(pixels), network.trunk.side).unsqueeze(1) / 255
     for number, block in enumerate(network.trunk.embed[:-1], 1):
-        assert isinstance(block, torch.nn.Sequential)
+        assert isinstance(block, nn.Sequential)
         convolution = block[0]
-        assert isinstance(convolution, torch.nn.Conv2d)
+        assert isinstance(convolution, nn.Conv2d)
         values = view.detach().contiguous(memory_format=torch.channels_last).requires_grad_(number > 1)
         shown = f"{convolution.in_channels}→{convolution.out_channels}, {view.shape[-1]}² to {block(values).shape[-1]}²"
         for name, part in [("convolution", convolution), ("the same, normalised, ReLU", block)]:
@@ -93,6 +93,7 @@ def main() -> None:
         speed = f"{operations / seconds / 1e9:.0f}" if operations else ""
         lines.append(f"| {name} | {1000 * seconds:.2f} | {seconds / whole:.0%} | {speed} |")
     all_flop = flop / len(pairs) * len(training.pairs) * params.train.epochs
+    its_flop = flop_of(forward_and_backward(cdeotte().eval(), torch.zeros(1, 1, 28, 28))) * 60_000 * 30
     lines += [
         "",
         f"A step is {flop / 1e9:.2f} GFLOP, {flop / len(pairs) / 1e6:.1f} MFLOP a pair, forward and back; the "
@@ -101,12 +102,33 @@ def main() -> None:
         f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. All this "
         "with `train.numerics: native`.",
         "",
+        "A network of [cdeotte/MNIST-CNN-99.75](https://github.com/cdeotte/MNIST-CNN-99.75), trained for 30 epochs of "
+        f"60,000 images, takes {its_flop / 1e12:.0f} TFLOP, counted in the same way: {its_flop / all_flop:.0f} times "
+        "as many. The mean of 1,500 of them, 99.64 %, is what the default is measured against.",
+        "",
         f"An epoch as in the stage train takes {native:.1f} CPU-seconds natively and {portable:.1f} with "
         f"`train.numerics: portable`: {portable / native:.2f} times as many (least of {ROUNDS} in turn). "
         f"Measured on: {machine(torch.device('cpu'))}.",
     ]
     put_between(README, BEGIN, END, "\n".join(lines))
     print("\n".join(lines))
+
+
+def cdeotte() -> nn.Sequential:
+    """Give the network of github.com/cdeotte/MNIST-CNN-99.75: seven convolutions, two of them strided, no pooling."""
+
+    def block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+        return [
+            nn.Conv2d(channels_in, channels_out, kernel, stride, padding),
+            nn.ReLU(),
+            nn.BatchNorm2d(channels_out),
+        ]
+
+    return nn.Sequential(
+        *(*block(1, 32, 3), *block(32, 32, 3), *block(32, 32, 5, stride=2, padding=2), nn.Dropout(0.4)),
+        *(*block(32, 64, 3), *block(64, 64, 3), *block(64, 64, 5, stride=2, padding=2), nn.Dropout(0.4)),
+        *(*block(64, 128, 4), nn.Flatten(), nn.Dropout(0.4), nn.Linear(128, 10)),
+    )
 
 
 def least_seconds(run: Callable[[], object]) -> float:
@@ -119,7 +141,7 @@ def least_seconds(run: Callable[[], object]) -> float:
     return min(times[2:])
 
 
-def forward_and_backward(part: torch.nn.Module, values: Tensor) -> Callable[[], None]:
+def forward_and_backward(part: nn.Module, values: Tensor) -> Callable[[], None]:
     """Give a function that runs `part` on `values` and back."""
     gradient = torch.ones_like(part(values))
 

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from digitsum.data.idx import RawMnist
+from digitsum.model.fusions import FUSIONS
+from digitsum.model.trunks import TRUNKS
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, as all the write-ups have it
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
@@ -57,60 +59,31 @@ def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterat
         yield digits_only(network)
 
 
-class SeedConcat(nn.Module):
-    """The older solution that concatenates: 192 values of the image and 20 of the number, then both answers."""
+class OlderSolution(nn.Module):
+    """Trunk and fusion of an older solution, and the softmax that both had before the cross-entropy."""
 
-    def __init__(self) -> None:
-        """Make the layers; the width of the last hidden one is not in the write-up."""
+    def __init__(self, name: str) -> None:
+        """Make the layers of `name`, a trunk and a fusion of the pipeline."""
         super().__init__()
-        self.image = nn.Sequential(
-            nn.Conv2d(1, 6, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 12, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-        )
-        self.number = nn.Linear(10, 20)
-        self.fused = nn.Sequential(nn.Linear(212, 120), nn.ReLU(), nn.Linear(120, 60), nn.ReLU())
-        self.digit, self.sum = nn.Linear(60, 10), nn.Linear(60, 19)
+        self.trunk = TRUNKS[name]()
+        self.fusion = FUSIONS[name](self.trunk.features)
 
     def forward(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [N, 1, 28, 28] and one-hot numbers [N, 10] to probabilities of digit and sum."""
-        fused = self.fused(torch.cat([self.image(images), self.number(numbers)], dim=1))
-        return self.digit(fused).softmax(dim=1), self.sum(fused).softmax(dim=1)
-
-
-class SeedAdd(nn.Module):
-    """The older solution that adds the one-hot number to the ten outputs of the digit."""
-
-    def __init__(self) -> None:
-        """Make the layers: 10368 -> 64 -> 10 -> 20 -> 19 after four convolutions."""
-        super().__init__()
-        self.image = nn.Sequential(
-            nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Conv2d(64, 128, 3), nn.ReLU(),
-            nn.Flatten(), nn.Linear(10368, 64), nn.ReLU(), nn.Linear(64, 10),
-        )  # fmt: skip
-        self.sum = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 19))
-
-    def forward(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [N, 1, 28, 28] and one-hot numbers [N, 10] to probabilities of digit and sum."""
-        digit = self.image(images)
-        return digit.softmax(dim=1), self.sum(digit + numbers).softmax(dim=1)
+        """Map normalised images [N, 1, 28, 28] and numbers [N] to probabilities, [N, 10] and [N, 19]."""
+        digit, total = self.fusion(*self.trunk(images), numbers)
+        return digit.softmax(dim=1), total.softmax(dim=1)
 
 
 def seed_concat(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """The older solution `concat`: softmax before the cross-entropy, a new number at every access."""
     torch.manual_seed(seed)
-    return train_by_items(SeedConcat().to(device), Items(mnist, redraw=True), 128, device)
+    return train_by_items(OlderSolution("seed_concat").to(device), Items(mnist, redraw=True), 128, device)
 
 
 def seed_add(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
     """The older solution `add`: softmax before the cross-entropy, numbers drawn once."""
     torch.manual_seed(seed)
-    return train_by_items(SeedAdd().to(device), Items(mnist, redraw=False), 200, device)
+    return train_by_items(OlderSolution("seed_add").to(device), Items(mnist, redraw=False), 200, device)
 
 
 class Items(Dataset[Any]):
@@ -128,12 +101,11 @@ class Items(Dataset[Any]):
         """Count the training images."""
         return len(self.mnist.train_images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor, int]:
-        """Give image [1, 28, 28], digit, one-hot number [10], sum."""
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int, int]:
+        """Give image [1, 28, 28], digit, number, sum."""
         number = int(torch.randint(0, 10, ())) if self.redraw else int(self.numbers[index])
         digit = int(self.mnist.train_labels[index])
-        one_hot = functional.one_hot(torch.tensor(number), 10).float()
-        return self.prepare(self.mnist.train_images[index]), digit, one_hot, digit + number
+        return self.prepare(self.mnist.train_images[index]), digit, number, digit + number
 
 
 def train_by_items(network: nn.Module, items: Items, batch_size: int, device: torch.device) -> Iterator[Answers]:
@@ -147,7 +119,7 @@ def train_by_items(network: nn.Module, items: Items, batch_size: int, device: to
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        yield lambda images, numbers: network(normalised(images), functional.one_hot(numbers, 10).float())
+        yield lambda images, numbers: network(normalised(images), numbers)
 
 
 def learn(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, digits: Tensor) -> None:
