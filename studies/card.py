@@ -7,9 +7,9 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from digitsum.artifacts import write_bytes
-from digitsum.params import leaves, read_yaml, settings_digest
+from digitsum.params import leaves, read_yaml
+from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
-from studies.measuring import read_rows
 
 CARD = Path("MODEL_CARD.md")
 MODEL = "models/digitsum.safetensors"
@@ -28,8 +28,7 @@ def card() -> str:
     per_class = _json("metrics/per_class.json")
     params = leaves(read_yaml(Path("params.yaml")))
     images = sum(row["support"] for row in per_class["digit"])
-    runs = [row for row in read_rows(Path("studies/seeds.csv")) if row["params"] == settings_digest(params)]
-    runs = [row for row in runs if row["numerics"] == params["train.numerics"]]
+    runs = seed_runs(Path(SEED_RUNS).read_text(), params)
     joint = [100 * float(row["joint"]) for row in runs]
     seconds = [float(row["cpu_seconds"]) for row in runs]
     doubtful = measured["doubtful_labels"]

@@ -3,7 +3,6 @@
 A revision is what git or DVC has a name for: a branch, a tag, a commit, an experiment; or WORKSPACE, the files here.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -89,7 +88,10 @@ def read_run(name: str) -> Run:
         for dependency in entry.get("deps", []):
             if dependency["path"].startswith(CODE):
                 code.setdefault(dependency["path"], (dependency.get("md5", ""), []))[1].append(stage)
-    rows = list(_seed_runs(files, params))
+    try:
+        rows = seed_runs(files.text(SEED_RUNS), params)
+    except OSError:
+        rows = []
     return Run(
         revision=files.revision,
         name=files.title,
@@ -165,6 +167,12 @@ def read_answers(files: Files) -> Answers | None:
     )
 
 
+def seed_runs(table: str, params: dict[str, Any]) -> list[dict[str, str]]:
+    """Give the rows of the CSV table of seed runs that were measured with these parameters, by their full names."""
+    mine = (settings_digest(params), params.get("train.numerics"))
+    return [row for row in csv.DictReader(io.StringIO(table)) if (row.get("params"), row.get("numerics")) == mine]
+
+
 def merge_base() -> str:
     """Give the commit where this branch left the default branch. Raises DigitsumError if git cannot tell."""
     default = _git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
@@ -184,14 +192,6 @@ def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
     for row in rows:
         counts[int(row["actual"]), int(row["predicted"])] = int(row["count"])
     return counts
-
-
-def _seed_runs(files: Files, params: dict[str, Any]) -> Iterable[dict[str, str]]:
-    mine = (settings_digest(params), params.get("train.numerics"))
-    with contextlib.suppress(OSError):
-        for row in csv.DictReader(io.StringIO(files.text(SEED_RUNS))):
-            if (row.get("params"), row.get("numerics")) == mine:
-                yield row
 
 
 def _changed_since(files: Files, params: dict[str, Any], code: dict[str, tuple[str, list[str]]]) -> Iterable[str]:
