@@ -22,7 +22,7 @@ from digitsum.model.views import after, look, upright
 from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.loop import pair_losses
-from studies.measuring import machine, put_between
+from studies.measuring import errors_in_one_line, machine, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
 REPEATS = 30
@@ -172,4 +172,5 @@ def copy_bytes() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

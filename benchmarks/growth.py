@@ -32,7 +32,7 @@ from digitsum.model.network import new_network
 from digitsum.numerics import PORTABLE
 from digitsum.params import load_params
 from digitsum.training.loop import fit
-from studies.measuring import machine, put_between
+from studies.measuring import errors_in_one_line, machine, put_between
 
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
 SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
@@ -136,4 +136,5 @@ def draw(rows: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

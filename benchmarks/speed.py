@@ -28,7 +28,7 @@ from digitsum.model.network import new_network
 from digitsum.params import Params, load_params
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
-from studies.measuring import machine, params_digest, put_between, read_recipe, read_rows
+from studies.measuring import errors_in_one_line, machine, params_digest, put_between, read_recipe, read_rows
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
@@ -182,4 +182,5 @@ def shown_spread(part: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

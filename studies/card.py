@@ -10,6 +10,7 @@ from digitsum.artifacts import write_bytes
 from digitsum.params import leaves, read_yaml
 from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
+from studies.measuring import errors_in_one_line
 
 CARD = Path("MODEL_CARD.md")
 MODEL = "models/digitsum.safetensors"
@@ -135,4 +136,5 @@ def _md5(path: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -1,15 +1,34 @@
-"""What studies and benchmarks share: recipes, measured rows, the machine's name, tables in Markdown files."""
+"""What studies and benchmarks share: recipes, training by the clock, measured rows, tables in Markdown files."""
 
+import contextlib
 import csv
 import os
 import platform
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from digitsum.artifacts import write_bytes
+from digitsum.data.splits import Split
+from digitsum.errors import DigitsumError
+from digitsum.model.network import Network, new_network
+from digitsum.numerics import compute_with
 from digitsum.params import Params, leaves, load_params, settings_digest
+from digitsum.training.devices import choose_device
+from digitsum.training.loop import fit
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the program, if a failure is foreseen, with one line that says what to do."""
+    try:
+        yield
+    except DigitsumError as error:
+        sys.exit(f"error: {error}")
 
 
 def read_recipe(path: Path) -> Params:
@@ -21,6 +40,20 @@ def params_digest(params: Params) -> str:
     """Give the digest by which measured rows are known: of all parameters of data and training."""
     pair = load_params("pair").pair
     return settings_digest(leaves({"pair": asdict(pair), "model": asdict(params.model), "train": asdict(params.train)}))
+
+
+def train_network(params: Params, training: Split, validation: Split) -> tuple[Network, float, float]:
+    """Train a network as the stage train does; give it, on the CPU, and the wall and CPU seconds that it took."""
+    train = params.train
+    compute_with(train.numerics, train.threads)
+    device = choose_device(train.device)
+    torch.manual_seed(train.seed)  # for the initial weights
+    network = new_network(params.model, training)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in fit(network, training, validation, train, device):
+        pass
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return network.cpu(), wall, cpu
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

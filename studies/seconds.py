@@ -22,7 +22,7 @@ from digitsum.model.network import new_network
 from digitsum.numerics import compute_with
 from digitsum.params import load_params
 from digitsum.training.loop import fit
-from studies.measuring import machine
+from studies.measuring import errors_in_one_line, machine
 
 TABLE = Path("studies/fusions/seconds.csv")
 ROUNDS, PART = 7, 0.1  # of an epoch
@@ -49,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

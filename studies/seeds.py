@@ -11,24 +11,26 @@ import argparse
 import dataclasses
 import itertools
 import statistics
-import time
 from pathlib import Path
 
 import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
 
 # isort: split
-import torch
-
 from digitsum.artifacts import write_csv
 from digitsum.data.splits import load_split
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers, see_images
-from digitsum.model.network import new_network
-from digitsum.numerics import compute_with
 from digitsum.params import Params, load_params
 from digitsum.training.devices import choose_device
-from digitsum.training.loop import fit
-from studies.measuring import machine, params_digest, put_between, read_recipe, read_rows
+from studies.measuring import (
+    errors_in_one_line,
+    machine,
+    params_digest,
+    put_between,
+    read_recipe,
+    read_rows,
+    train_network,
+)
 
 TABLE = Path("studies/seeds.csv")
 SCORES = ("digit", "sum", "joint", "all_numbers_joint")
@@ -66,23 +68,17 @@ def variants() -> dict[str, Params]:
 
 def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     """Train one network as the stages train and evaluate do, and give its row."""
-    train = dataclasses.replace(params.train, seed=seed)
-    compute_with(train.numerics, train.threads)
-    device = choose_device(train.device)
+    of_seed = dataclasses.replace(params, train=dataclasses.replace(params.train, seed=seed))
     splits = {name: load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")}
-    torch.manual_seed(seed)
-    network = new_network(params.model, splits["train"])
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in fit(network, splits["train"], splits["validation"], train, device):
-        pass
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    network, wall, cpu = train_network(of_seed, splits["train"], splits["validation"])
     test = splits["test"]
     evidence = see_images(network, test.images)
     scores = headline_metrics(predict(network, test, evidence), score_all_numbers(network, test, evidence), 15)
     weights = sum(parameter.numel() for parameter in network.parameters())
-    row = [params_digest(params), name, train.numerics, seed, weights]
+    row = [params_digest(params), name, params.train.numerics, seed, weights]
     row += [scores[answer]["accuracy"] for answer in ("digit", "sum", "joint")]
-    row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1), machine(device)]
+    row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1)]
+    row += [machine(choose_device(params.train.device))]
     print(dict(zip(COLUMNS, row, strict=True)), flush=True)
     return dict(zip(COLUMNS, map(str, row), strict=True))
 
@@ -115,4 +111,5 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

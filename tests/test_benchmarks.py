@@ -1,6 +1,9 @@
 """The benchmark: peers as they were published, a clock that stops at the goal, and a table of what was measured."""
 
 import json
+import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import yaml
 from conftest import ROOT
 from torch.nn import functional
 
-from benchmarks import costs, growth, speed
+from benchmarks import costs, growth, held_out, speed
 from benchmarks.peers import PEERS, Items
 from digitsum.data.pairs import make_splits
 from digitsum.data.splits import load_split, save_split
@@ -103,3 +106,27 @@ def test_what_was_measured_holds_what_the_readme_promises(in_root):
     assert found["ratio"]["quick_over_pytorch_examples"] <= 1 / 50
     for name in ("seed_concat", "seed_add"):
         assert found["ratio"][f"quick_over_{name}"] <= 1 / 100 or found["reached"][name] == 0
+
+
+def test_what_is_held_out_are_the_last_training_images_and_nothing_of_the_test_split(raw):
+    held = held_out.hold_out(raw, 30)
+    splits = make_splits(held, 0, 1, 0)
+    assert splits["test"].images.equal(torch.from_numpy(raw.train_images[-30:].copy()))
+    assert splits["test"].digits.tolist() == raw.train_labels[-30:].tolist()
+    assert splits["train"].images.equal(torch.from_numpy(raw.train_images[:-30].copy()))
+
+
+def test_networks_that_differ_in_how_sure_they_are_have_the_same_least_nll():
+    logits, digits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10
+    logits[range(200), digits] += 3
+    least = held_out.least_nll(logits, digits)
+    assert least == pytest.approx(held_out.least_nll(5 * logits, digits), rel=1e-4)
+    assert all(least <= functional.cross_entropy(logits / heat, digits) + 1e-6 for heat in (0.5, 0.8, 1, 1.3, 2))
+
+
+@pytest.mark.parametrize("module", ["benchmarks.held_out", "benchmarks.costs", "studies.seeds"])
+def test_a_measurement_without_a_project_ends_in_one_line(module, tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", module], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: dvc.yaml is not in this folder; run from the project's root, as DVC does\n"
