@@ -83,6 +83,20 @@ def test_the_bits_are_the_same_on_an_emulated_cpu_without_avx512():
     assert few_steps(valgrind, "--tool=none", "--quiet", timeout=3000) == GOLDEN
 
 
+def test_deterministic_algorithms_are_asked_for_and_the_compiler_is_not_imported_for_it():
+    code = """
+import sys
+from digitsum import numerics
+numerics.prepare("portable")
+numerics.compute_with("portable", 1)
+import torch
+print("torch._dynamo" in sys.modules, torch.get_deterministic_debug_mode())
+import torch._inductor.config
+print(torch._inductor.config.deterministic)
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "1", "True"]
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [

@@ -21,6 +21,8 @@ FIXED = {
     "OMP_MAX_ACTIVE_LEVELS": "1",
     # What torch.compile kept from a native run has given NaN in a portable one: compile anew.
     "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    # Nor shall it choose by the clock how to compute.
+    "TORCHINDUCTOR_DETERMINISTIC": "1",
     # Room for cuBLAS to compute in one order, on GPUs.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
@@ -67,5 +69,7 @@ def compute_with(numerics: str, threads: int) -> None:
                 "train.numerics is portable, but PyTorch was imported too early: first call digitsum.numerics.prepare"
             )
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # With what `prepare` sets the same as use_deterministic_algorithms(True, warn_only=True), which would import the
+    # compiler of PyTorch: seconds, that only training takes.
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
