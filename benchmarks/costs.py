@@ -77,7 +77,7 @@ def main() -> None:
             rows.append((f"{name} {shown}" if part is convolution else name, least_seconds(run), flop_of(run)))
         view = block(values)
     logits = torch.randn(len(pairs), 10, requires_grad=True)
-    fused = least_seconds(lambda: loss_of(logits, network.fusion(logits, logits, numbers)).backward())
+    fused = least_seconds(lambda: loss_of(*network.fusion(logits, logits, numbers)).backward())
     rows.append(("fusion and loss, from digit logits", fused, 0))
     rows.append(("optimiser", least_seconds(optimizer.step), 0))
     rows.append(("average of the weights", least_seconds(lambda: averaged.update_parameters(network)), 0))

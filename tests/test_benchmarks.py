@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -130,3 +131,19 @@ def test_a_measurement_without_a_project_ends_in_one_line(module, tmp_path):
     done = subprocess.run([sys.executable, "-m", module], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: dvc.yaml is not in this folder; run from the project's root, as DVC does\n"
+
+
+def test_the_costs_of_a_step_are_measured_and_written(raw, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml", "benchmarks/README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "data/paired").mkdir(parents=True)
+    save_split(tmp_path / "data/paired/train.safetensors", make_splits(raw, 50, 1, 0)["train"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(costs, "REPEATS", 1)
+    monkeypatch.setattr(costs, "run_alone", lambda *_: (0, 0, 1.0))  # whole epochs, in a process of their own
+    readme = tmp_path / "benchmarks/README.md"
+    readme.write_text(f"{costs.BEGIN}\n{costs.END}\n")
+    costs.main()
+    assert "| whole step |" in readme.read_text()
+    assert "takes 163 TFLOP" in readme.read_text()
