@@ -33,9 +33,10 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=1, help="seeds 0 to N - 1 (default 1)")
     arguments.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="what to change in params.yaml")
     options = arguments.parse_args()
-    params, pair = load_params("train", changes=options.changes), load_params("pair").pair
+    params = load_params("train", changes=options.changes)
+    pair = load_params("pair", changes=options.changes).pair
     raw = hold_out(read_raw(Path("data/raw"), expected_digests(load_params("fetch").fetch)), LAST)
-    splits = make_splits(raw, 0, pair.pairs_per_image, pair.seed)
+    splits = make_splits(raw, 0, pair.pairs_per_image, pair.seed, pair.training_size)
     held_out = splits["test"]
     for seed in range(options.seeds):
         of_seed = dataclasses.replace(params, train=dataclasses.replace(params.train, seed=seed))

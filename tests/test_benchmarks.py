@@ -134,10 +134,10 @@ def test_a_measurement_without_a_project_ends_in_one_line(module, tmp_path):
 
 
 def test_the_costs_of_a_step_are_measured_and_written(raw, tmp_path, monkeypatch):
-    for name in ("params.yaml", "dvc.yaml", "benchmarks/README.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "data/paired").mkdir(parents=True)
+    for folder in ("benchmarks", "data/paired"):
+        (tmp_path / folder).mkdir(parents=True)
     save_split(tmp_path / "data/paired/train.safetensors", make_splits(raw, 50, 1, 0)["train"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(costs, "REPEATS", 1)
