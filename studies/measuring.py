@@ -16,7 +16,7 @@ from digitsum.artifacts import write_bytes
 from digitsum.data.splits import Split
 from digitsum.errors import DigitsumError
 from digitsum.model.network import Network, new_network
-from digitsum.numerics import compute_with
+from digitsum.numerics import compute_with, wanted
 from digitsum.params import Params, leaves, load_params, settings_digest
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
@@ -43,8 +43,13 @@ def params_digest(params: Params) -> str:
 
 
 def train_network(params: Params, training: Split, validation: Split) -> tuple[Network, float, float]:
-    """Train a network as the stage train does; give it, on the CPU, and the wall and CPU seconds that it took."""
+    """Train a network as the stage train does; give it, on the CPU, and the wall and CPU seconds that it took.
+
+    Raises DigitsumError if other numerics are asked for than those that PyTorch was imported with.
+    """
     train = params.train
+    if train.numerics != wanted():
+        raise DigitsumError(f"train.numerics counts before PyTorch is imported: set {train.numerics} in params.yaml")
     compute_with(train.numerics, train.threads)
     device = choose_device(train.device)
     torch.manual_seed(train.seed)  # for the initial weights
