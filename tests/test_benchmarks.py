@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from benchmarks import costs, growth, held_out, speed
 from benchmarks.peers import PEERS, Items
 from digitsum.data.pairs import make_splits
 from digitsum.data.splits import load_split, save_split
+from digitsum.errors import DigitsumError
+from digitsum.params import load_params
+from studies.measuring import train_network
 
 
 @pytest.fixture
@@ -109,12 +113,26 @@ def test_what_was_measured_holds_what_the_readme_promises(in_root):
         assert found["ratio"][f"quick_over_{name}"] <= 1 / 100 or found["reached"][name] == 0
 
 
-def test_what_is_held_out_are_the_last_training_images_and_nothing_of_the_test_split(raw):
-    held = held_out.hold_out(raw, 30)
-    splits = make_splits(held, 0, 1, 0)
-    assert splits["test"].images.equal(torch.from_numpy(raw.train_images[-30:].copy()))
-    assert splits["test"].digits.tolist() == raw.train_labels[-30:].tolist()
-    assert splits["train"].images.equal(torch.from_numpy(raw.train_images[:-30].copy()))
+@pytest.mark.parametrize(("fold", "start", "end"), [(0, 333, 400), (1, 266, 333), (5, 0, 66)])
+def test_what_is_held_out_follow_one_another_and_nothing_is_of_the_test_split(fold, start, end, raw):
+    splits = make_splits(held_out.hold_out(raw, fold), 0, 1, 0)
+    held, kept = slice(start, end), [*range(start), *range(end, 400)]
+    assert splits["test"].images.equal(torch.from_numpy(raw.train_images[held].copy()))
+    assert splits["test"].digits.tolist() == raw.train_labels[held].tolist()
+    assert splits["train"].images.equal(torch.from_numpy(raw.train_images[kept].copy()))
+    assert splits["train"].digits.tolist() == raw.train_labels[kept].tolist()
+
+
+def test_every_fold_is_trained_and_scored_and_their_mean_is_given(raw, in_root, monkeypatch, capsys):
+    monkeypatch.setattr(held_out, "read_raw", lambda *_: raw)
+    changes = ["train.epochs=1", "train.batch_size=16", "train.threads=1", "model.trunk=small"]
+    monkeypatch.setattr(sys, "argv", ["held_out", "--folds", "2", *changes])
+    held_out.main()
+    found = re.findall(r"^(.+): errors ([\d.]+) %, NLL ([\d.]+), ", capsys.readouterr().out, re.M)
+    first, second, mean = ([float(value) for value in values] for _, *values in found)
+    assert [name for name, *_ in found] == ["fold 0", "fold 1", "mean"]
+    assert first != second
+    assert mean == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=0.01)
 
 
 def test_networks_that_differ_in_how_sure_they_are_have_the_same_least_nll():
@@ -123,6 +141,12 @@ def test_networks_that_differ_in_how_sure_they_are_have_the_same_least_nll():
     least = held_out.least_nll(logits, digits)
     assert least == pytest.approx(held_out.least_nll(5 * logits, digits), rel=1e-4)
     assert all(least <= functional.cross_entropy(logits / heat, digits) + 1e-6 for heat in (0.5, 0.8, 1, 1.3, 2))
+
+
+def test_seconds_of_other_numerics_than_pytorch_was_imported_with_are_not_measured(raw, in_root):
+    training = make_splits(raw, 50, 1, 0)["train"]
+    with pytest.raises(DigitsumError, match=r"counts before PyTorch is imported: set native in params\.yaml$"):
+        train_network(load_params("train", changes=["train.numerics=native"]), training, training)
 
 
 @pytest.mark.parametrize("module", ["benchmarks.held_out", "benchmarks.costs", "studies.seeds"])
