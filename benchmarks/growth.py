@@ -3,7 +3,7 @@
     make growth    # writes its table and its figure into benchmarks/
 
 Each size trains on as many pairs as the smallest has, in a process of its own, which tells its peak memory, libraries
-included; three times in turn with the other sizes, and the least of the times is taken, for what else the machine does
+included; five times in turn with the other sizes, and the least of the times is taken, for what else the machine does
 can only add to it. The larger sets of images are MNIST's training split repeated: to the network's arithmetic, images
 are images.
 """
@@ -37,7 +37,7 @@ from studies.measuring import errors_in_one_line, machine, put_between
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
 SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
 PAIRS = 55_000  # that every size trains on: all of the smallest
-ROUNDS = 3
+ROUNDS = 5
 COLUMNS = ("images", "pairs", "cpu_seconds", "seconds_per_million_pairs", "data_megabytes", "peak_megabytes")
 MEGABYTE = 1e6
 
