@@ -28,11 +28,13 @@ from digitsum.evaluation.predict import see_images
 from digitsum.params import load_params
 from studies.measuring import errors_in_one_line, train_network
 
+FOLDS = 6
+
 
 def main() -> None:
     """Train for each fold, and print a line for it; then their means."""
     arguments = argparse.ArgumentParser(description="Train without 10,000 of MNIST's training images, score on them.")
-    arguments.add_argument("--folds", type=int, choices=range(1, 7), default=1, help="how many of six (default 1)")
+    arguments.add_argument("--folds", type=int, choices=range(1, FOLDS + 1), default=1, help="how many (default 1)")
     arguments.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="what to change in params.yaml")
     options = arguments.parse_args()
     params = load_params("train", changes=options.changes)
@@ -51,13 +53,13 @@ def main() -> None:
     print(line("mean", [statistics.mean(values) for values in zip(*found, strict=True)]))
 
 
-def hold_out(raw: RawMnist, fold: int, folds: int = 6) -> RawMnist:
+def hold_out(raw: RawMnist, fold: int) -> RawMnist:
     """Give MNIST with a fold of the training images in place of the test split, which is nowhere in it.
 
     A fold is images that follow one another; number 0 is the last.
     """
-    end = len(raw.train_images) * (folds - fold) // folds
-    start = len(raw.train_images) * (folds - fold - 1) // folds
+    end = len(raw.train_images) * (FOLDS - fold) // FOLDS
+    start = len(raw.train_images) * (FOLDS - fold - 1) // FOLDS
     images, labels = (np.delete(a, slice(start, end), axis=0) for a in (raw.train_images, raw.train_labels))
     return RawMnist(images, labels, raw.train_images[start:end], raw.train_labels[start:end])
 
