@@ -178,6 +178,29 @@ def test_the_model_normalises_by_itself():
     torch.testing.assert_close(normalising.read(pixels)[0], plain.read(255 * (pixels / 255 - 0.5) / 0.25)[0])
 
 
+def test_large_answers_with_the_mean_of_four_looks_half_a_pixel_beside():
+    torch.manual_seed(0)
+    network = Network("shift", trunk="large", deskew=False).eval()
+    pixels = torch.zeros(3, 28, 28)
+    pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
+    looks = []
+    for down, right in [(1, 1), (1, -1), (-1, 1), (-1, -1)]:
+        shifts = [(0, 0), (down, 0), (0, right), (down, right)]  # half a pixel beside, a pixel is the mean of four
+        halfway = sum(pixels.roll(shift, dims=(1, 2)) for shift in shifts) / 4
+        looks.append(network.trunk(halfway[:, 2:26, 2:26].unsqueeze(1))[0])
+    torch.testing.assert_close(network.read(255 * pixels)[0], torch.stack(looks).mean(0))
+
+
+@pytest.mark.parametrize(("trunk", "answering"), [("large", 4), ("strided", 1), ("small", 1), ("seed_concat", 1)])
+def test_training_looks_once(trunk, answering):
+    network, looks = Network("shift", trunk=trunk), []
+    network.trunk.register_forward_hook(lambda *_: looks.append(1))
+    network.train().read(torch.rand(2, 28, 28))
+    assert len(looks) == 1
+    network.eval().read(torch.rand(2, 28, 28))
+    assert len(looks) == 1 + answering
+
+
 @pytest.mark.parametrize(
     ("images", "numbers", "message"),
     [
