@@ -6,6 +6,7 @@ the first of them, and compares at its end.
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import re
@@ -40,12 +41,15 @@ def remember_inputs(stage: str) -> None:
 def run_stage(stage: str, main: Callable[[], None]) -> None:
     """Run a stage's main; a foreseen failure prints one line and exits with 1, a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: temporary files are removed
+    # What was imported stays: to look for garbage in PyTorch's modules, now and again and at the end, takes a second.
+    gc.freeze()
     try:
         with _alone(stage):
             _refuse_undeclared_imports(stage)
             main()
             _refuse_undeclared_imports(stage)  # some imports wait inside functions
             _refuse_changed_inputs(stage)
+            gc.freeze()
     except DigitsumError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
