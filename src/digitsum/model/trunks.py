@@ -70,7 +70,8 @@ def small() -> Trunk:
 def large() -> Trunk:
     """Five convolutions, none strided: the most accurate, for four times the work of `strided`.
 
-    What pooling sees hangs on where its windows happen to fall: the mean of four looks makes up for it.
+    The mean of four looks makes fewer errors than one look if images are deskewed, and more if they are not: see
+    benchmarks/README.md.
     """
     return Trunk(
         24,
