@@ -4,6 +4,8 @@ VENV := .venv
 IN_VENV := . $(VENV)/bin/activate &&
 # --no-compile: Python compiles what is imported when it first is; to compile all of PyTorch takes as long as the rest.
 INSTALL := $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable
+# Some containers set this. With it Python would compile PyTorch, DVC and the rest anew for every stage.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help repro quick best tiny test test-slow test-portable test-nightly lint check plots report seeds seconds tables card bench costs growth lock
 

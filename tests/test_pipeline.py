@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -63,6 +64,14 @@ def test_a_stage_starts_without_the_libraries_that_it_needs_late_or_never():
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
         assert not absent & set(loaded.split())
+
+
+def test_make_lets_python_keep_what_it_compiles():
+    """Without that every stage compiles PyTorch and DVC anew, which takes as long as a rerun without training."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.check_output(["make", "--eval", "show: ; @env", "show"], cwd=ROOT, env=environment, text=True)
+    assert "PATH=" in shown
+    assert "PYTHONDONTWRITEBYTECODE" not in shown
 
 
 # --- The committed results of this very project --------------------------------------------------------------------
