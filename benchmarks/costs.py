@@ -67,15 +67,16 @@ def main() -> None:
     )
     view = look(pixels, upright(pixels), network.trunk.side).unsqueeze(1) / 255
     for number, block in enumerate(network.trunk.embed[:-1], 1):
-        assert isinstance(block, nn.Sequential)
-        convolution = block[0]
-        assert isinstance(convolution, nn.Conv2d)
         values = view.detach().contiguous(memory_format=torch.channels_last).requires_grad_(number > 1)
-        shown = f"{convolution.in_channels}→{convolution.out_channels}, {view.shape[-1]}² to {block(values).shape[-1]}²"
-        for name, part in [("convolution", convolution), ("the same, normalised, ReLU", block)]:
-            run = forward_and_backward(part, values)
-            rows.append((f"{name} {shown}" if part is convolution else name, least_seconds(run), flop_of(run)))
         view = block(values)
+        sides = f"{values.shape[-1]}² to {view.shape[-1]}²"
+        parts = {f"pooling, {sides}": block}
+        if isinstance(block, nn.Sequential):
+            name = f"convolution {values.shape[1]}→{view.shape[1]}, {sides}"
+            parts = {name: block[0], "the same, normalised, ReLU": block}
+        for name, part in parts.items():
+            run = forward_and_backward(part, values)
+            rows.append((name, least_seconds(run), flop_of(run)))
     logits = torch.randn(len(pairs), 10, requires_grad=True)
     fused = least_seconds(lambda: loss_of(*network.fusion(logits, logits, numbers)).backward())
     rows.append(("fusion and loss, from digit logits", fused, 0))

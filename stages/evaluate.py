@@ -14,7 +14,7 @@ from digitsum.stage import run_stage
 def main() -> None:
     """Read the model and the test split; predict; write predictions, metrics and plots."""
     params = load_params("evaluate")
-    compute_with(params.train.numerics, threads=1)  # a fixed number, as it decides on bits; it takes seconds
+    compute_with(params.train.numerics, threads=2)  # a fixed number, as it decides on bits
     network = load_model("models/digitsum.safetensors")
     test = load_split(Path("data/paired/test.safetensors"))
     # scikit-learn and matplotlib take seconds to import: not before the input has proved good.

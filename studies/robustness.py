@@ -35,7 +35,7 @@ Disturbance = Callable[[Tensor, float], list[Tensor]]
 def main() -> None:
     """Read model, test split and predictions; write metrics/robustness.json and two figures."""
     params = load_params(STAGE)
-    compute_with(params.train.numerics, threads=1)
+    compute_with(params.train.numerics, threads=2)
     model = declared_path(STAGE, "models/digitsum.safetensors")
     network, test = load_model(model), load_split(declared_path(STAGE, "data/paired/test.safetensors"))
     accuracies = {name: dict(curve(network, test, *what)) for name, what in DISTURBANCES.items()}

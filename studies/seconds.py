@@ -30,7 +30,7 @@ ROUNDS, PART = 7, 0.1  # of an epoch
 
 def main() -> None:
     """Train a part of an epoch with each fusion, round after round; keep the least seconds of each."""
-    params = load_params("train")
+    params = load_params("trial", TABLE.parent)
     compute_with(params.train.numerics, threads=1)
     train = dataclasses.replace(params.train, epochs=PART, clean_epochs=0)
     training, validation = (load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation"))

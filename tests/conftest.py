@@ -244,6 +244,7 @@ class Project:
 TINY_PARAMS = {
     "pair.validation_size": 50,
     "train.threads": 1,
+    "model.trunk": "strided",
     "train.epochs": 1,
     "train.clean_epochs": 0,
     "train.batch_size": 34,

@@ -27,6 +27,7 @@ from digitsum.evaluation.predict import (
     see_images,
 )
 from digitsum.model.network import Network
+from digitsum.model.trunks import TRUNKS
 from digitsum.tensors import load_tensors
 
 
@@ -149,6 +150,20 @@ def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
     assert score_all_numbers(network, test, see_images(network, test.images)) == AllNumbersScore(
         sum_right / 1000, joint_right / 1000
     )
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_what_the_trunk_sees_is_what_the_network_itself_reads(raw, trunk):
+    torch.manual_seed(0)
+    network, images = Network("concat", trunk=trunk), make_splits(raw, 50, 1, 0)["test"].images
+    for _ in range(3):
+        network.read(images.float())  # in training mode: batch normalisation learns means and variances
+    before = {name: tensor.clone() for name, tensor in network.eval().state_dict().items()}
+    with torch.no_grad():
+        read = network.read(images.float())
+    for seen, expected in zip(see_images(network, images), read, strict=True):
+        torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw, tmp_path):

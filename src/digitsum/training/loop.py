@@ -22,7 +22,7 @@ from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.checkpoint import Checkpoint, TrainingState
 from digitsum.training.devices import compiled, set_precision
 
-VALIDATION_BATCH = 1000
+VALIDATION_BATCH = 250
 FEWEST_STEPS = 10
 WARPED_AT_ONCE = 32  # batches whose warps are drawn together: few transfers to a device, and little memory
 
