@@ -33,7 +33,7 @@ def main():
     split = Split(images, digits.to(torch.uint8), torch.stack([torch.arange(100), numbers, digits + numbers], dim=1))
     train = dataclasses.replace(load_params("train", ROOT).train, **SETTINGS)
     digest = hashlib.sha256()
-    for fusion, trunk in [("shift", "strided"), ("concat", "large")]:
+    for fusion, trunk in [("shift", "strided"), ("concat", "large"), ("film", "pooled")]:
         torch.manual_seed(0)
         network = Network(fusion, 0.5, 0.3, trunk)
         for _ in fit(network, split, split, train, torch.device("cpu")):

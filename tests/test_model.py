@@ -9,7 +9,7 @@ import digitsum
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network, cost, load_model, save_model
-from digitsum.model.trunks import TRUNKS
+from digitsum.model.trunks import TRUNKS, Pooled
 from digitsum.tensors import load_tensors, save_tensors
 
 EMBEDDING = 7
@@ -191,7 +191,26 @@ def test_large_answers_with_the_mean_of_four_looks_half_a_pixel_beside():
     torch.testing.assert_close(network.read(255 * pixels)[0], torch.stack(looks).mean(0))
 
 
-@pytest.mark.parametrize(("trunk", "answering"), [("large", 4), ("strided", 1), ("small", 1), ("seed_concat", 1)])
+def test_pooled_answers_with_the_mean_of_nine_looks_a_pixel_each_way_and_none():
+    torch.manual_seed(0)
+    network = Network("shift", trunk="pooled", deskew=False).eval()
+    pixels = torch.zeros(3, 28, 28)
+    pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
+    moved = [pixels.roll((down, right), dims=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    looks = [network.trunk(image[:, 2:26, 2:26].unsqueeze(1))[0] for image in moved]
+    torch.testing.assert_close(network.read(255 * pixels)[0], torch.stack(looks).mean(0))
+
+
+def test_pooled_knows_what_each_channel_found_and_not_where():
+    channels = torch.rand(2, 128, 4, 4)
+    shuffled = channels.flatten(2)[:, :, torch.randperm(16)].view_as(channels)
+    torch.testing.assert_close(Pooled()(shuffled), Pooled()(channels))
+    assert torch.equal(Pooled()(channels)[:, :128], channels.flatten(2).max(dim=2).values)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "answering"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("seed_concat", 1)]
+)
 def test_training_looks_once(trunk, answering):
     network, looks = Network("shift", trunk=trunk), []
     network.trunk.register_forward_hook(lambda *_: looks.append(1))
