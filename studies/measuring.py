@@ -6,8 +6,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,15 +31,21 @@ def errors_in_one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
+def read_params(changes: Iterable[str] = ()) -> Params:
+    """Give the parameters of the stages pair and train, with `changes` as `dvc exp run -S` would set them."""
+    changes = list(changes)
+    return replace(load_params("train", changes=changes), pair=load_params("pair", changes=changes).pair)
+
+
 def read_recipe(path: Path) -> Params:
-    """Give the parameters of the stage train as `dvc exp run` with the lines of a recipe would set them."""
-    return load_params("train", changes=path.read_text().split())
+    """Give the parameters that the lines of a recipe set."""
+    return read_params(path.read_text().split())
 
 
 def params_digest(params: Params) -> str:
     """Give the digest by which measured rows are known: of all parameters of data and training."""
-    pair = load_params("pair").pair
-    return settings_digest(leaves({"pair": asdict(pair), "model": asdict(params.model), "train": asdict(params.train)}))
+    groups = {"pair": asdict(params.pair), "model": asdict(params.model), "train": asdict(params.train)}
+    return settings_digest(leaves(groups))
 
 
 def train_network(params: Params, training: Split, validation: Split) -> tuple[Network, float, float]:

@@ -2,7 +2,7 @@
 
     make seeds    # trains what studies/seeds.csv lacks, then writes the table into the README
 
-The data are those of the pipeline (`make repro` first). A recipe is trained with the parameters of params.yaml but for
+MNIST is the pipeline's (`make repro` first). A recipe is trained with the parameters of params.yaml but for
 its own. Rows measured with other parameters are dropped, but for train.numerics, which has lines of its own; after a
 change of code delete studies/seeds.csv. Fusions are compared in studies/fusions.
 """
@@ -17,7 +17,8 @@ import stages  # noqa: F401  prepares the environment as for a stage, before tor
 
 # isort: split
 from digitsum.artifacts import write_csv
-from digitsum.data.splits import load_split
+from digitsum.data.idx import expected_digests, read_raw
+from digitsum.data.pairs import make_splits
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers, see_images
 from digitsum.params import Params, load_params
@@ -27,6 +28,7 @@ from studies.measuring import (
     machine,
     params_digest,
     put_between,
+    read_params,
     read_recipe,
     read_rows,
     train_network,
@@ -61,15 +63,14 @@ def main() -> None:
 
 def variants() -> dict[str, Params]:
     """Give the parameters of all that is trained, by name: the default, then the recipes."""
-    return {"default": load_params("train")} | {
-        path.name: read_recipe(path) for path in sorted(Path("recipes").iterdir())
-    }
+    return {"default": read_params()} | {path.name: read_recipe(path) for path in sorted(Path("recipes").iterdir())}
 
 
 def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
     """Train one network as the stages train and evaluate do, and give its row."""
     of_seed = dataclasses.replace(params, train=dataclasses.replace(params.train, seed=seed))
-    splits = {name: load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")}
+    pair, raw = params.pair, read_raw(Path("data/raw"), expected_digests(load_params("fetch").fetch))
+    splits = make_splits(raw, pair.validation_size, pair.pairs_per_image, pair.seed, pair.training_size)
     network, wall, cpu = train_network(of_seed, splits["train"], splits["validation"])
     test = splits["test"]
     evidence = see_images(network, test.images)
