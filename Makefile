@@ -19,7 +19,7 @@ quick light best tiny: $(VENV)/.runs
 	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
 quick:  ## an experiment with the parameters in recipes/quick: 99 % in seconds of training
 light:  ## the same with those in recipes/light: 99.6 % in less time
-best:   ## the same with those in recipes/best: the most accurate, some ten minutes
+best:   ## the same with those in recipes/best: the most accurate, some fifteen minutes
 tiny:   ## the same with those in recipes/tiny: over 99.5 % with few weights, some ten minutes
 
 test: $(VENV)/.tests  ## run the tests
