@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,9 +31,8 @@ def errors_in_one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-def read_params(changes: Iterable[str] = ()) -> Params:
+def read_params(changes: Sequence[str] = ()) -> Params:
     """Give the parameters of the stages pair and train, with `changes` as `dvc exp run -S` would set them."""
-    changes = list(changes)
     return replace(load_params("train", changes=changes), pair=load_params("pair", changes=changes).pair)
 
 

@@ -2,9 +2,9 @@
 
     make seeds    # trains what studies/seeds.csv lacks, then writes the table into the README
 
-MNIST is the pipeline's (`make repro` first). A recipe is trained with the parameters of params.yaml but for
-its own. Rows measured with other parameters are dropped, but for train.numerics, which has lines of its own; after a
-change of code delete studies/seeds.csv. Fusions are compared in studies/fusions.
+MNIST is the pipeline's (`make repro` first). A recipe is trained with the parameters of params.yaml but for its own,
+those of the data among them. Rows measured with other parameters are dropped, but for train.numerics, which has lines
+of its own; after a change of code delete studies/seeds.csv. Fusions are compared in studies/fusions.
 """
 
 import argparse
