@@ -19,6 +19,7 @@ from benchmarks.growth import ROUNDS, run_alone
 from digitsum.data.splits import load_split
 from digitsum.model.network import new_network
 from digitsum.model.views import after, look, upright
+from digitsum.numerics import PORTABLE
 from digitsum.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.loop import pair_losses
@@ -33,12 +34,12 @@ def main() -> None:
     params = load_params("train")
     torch.set_num_threads(1)
     training = load_split(Path("data/paired/train.safetensors"))
-    pairs = training.pairs[: params.train.batch_size]
+    batch = torch.arange(min(params.train.batch_size, len(training)))
+    images, digits, numbers = training[batch]
+    pixels = images.float()
     network = new_network(params.model, training)
-    pixels = training.images[pairs[:, 0]].float()
-    numbers, digits = pairs[:, 1], training.digits[pairs[:, 0]].long()
     train = params.train
-    draws = draw_warps(len(pairs), torch.Generator().manual_seed(0))
+    draws = draw_warps(len(batch), torch.Generator().manual_seed(0))
     warps = affine_maps(draws, train.rotation, train.scaling, train.shear, train.translation)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
@@ -77,27 +78,27 @@ def main() -> None:
         for name, part in parts.items():
             run = forward_and_backward(part, values)
             rows.append((name, least_seconds(run), flop_of(run)))
-    logits = torch.randn(len(pairs), 10, requires_grad=True)
+    logits = torch.randn(len(batch), 10, requires_grad=True)
     fused = least_seconds(lambda: loss_of(*network.fusion(logits, logits, numbers)).backward())
     rows.append(("fusion and loss, from digit logits", fused, 0))
     rows.append(("optimiser", least_seconds(optimizer.step), 0))
     rows.append(("average of the weights", least_seconds(lambda: averaged.update_parameters(network)), 0))
-    rows.append(("indexing the batch", least_seconds(lambda: training.images[pairs[:, 0]].float()), 0))
+    rows.append(("indexing the batch", least_seconds(lambda: training[batch][0].float()), 0))
 
     split = Path("data/paired/train.safetensors")
-    epochs = [[run_alone(split, numerics)[2] for numerics in ("native", "portable")] for _ in range(ROUNDS)]
+    epochs = [[run_alone(split, settings=settings)[2] for settings in ({}, PORTABLE)] for _ in range(ROUNDS)]
     native, portable = map(min, zip(*epochs, strict=True))
 
     peak = matrix_product_flops()
-    lines = [f"| part of a step of {len(pairs)} pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
+    lines = [f"| part of a step of {len(batch)} pairs, one thread | ms | share | GFLOP/s |", "|---|---|---|---|"]
     for name, seconds, operations in rows:
         speed = f"{operations / seconds / 1e9:.0f}" if operations else ""
         lines.append(f"| {name} | {1000 * seconds:.2f} | {seconds / whole:.0%} | {speed} |")
-    all_flop = flop / len(pairs) * len(training.pairs) * params.train.epochs
+    all_flop = flop / len(batch) * len(training) * params.train.epochs
     its_flop = flop_of(forward_and_backward(cdeotte().eval(), torch.zeros(1, 1, 28, 28))) * 60_000 * 30
     lines += [
         "",
-        f"A step is {flop / 1e9:.2f} GFLOP, {flop / len(pairs) / 1e6:.1f} MFLOP a pair, forward and back; the "
+        f"A step is {flop / 1e9:.2f} GFLOP, {flop / len(batch) / 1e6:.1f} MFLOP a pair, forward and back; the "
         f"{params.train.epochs:g} epochs of training are {all_flop / 1e12:.1f} TFLOP. A product of two matrices of "
         f"1024 x 1024 ran at {peak / 1e9:.0f} GFLOP/s, a copy at {copy_bytes() / 1e9:.1f} GB/s. At the speed of the "
         f"product a step would take {1000 * flop / peak:.1f} ms: {flop / peak / whole:.0%} of what it takes. All this "

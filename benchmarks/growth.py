@@ -2,10 +2,11 @@
 
     make growth    # writes its table and its figure into benchmarks/
 
-Each size trains on as many pairs as the smallest has, in a process of its own, which tells its peak memory, libraries
-included; five times in turn with the other sizes, and the least of the times is taken, for what else the machine does
-can only add to it. The larger sets of images are MNIST's training split repeated: to the network's arithmetic, images
-are images.
+Each size trains on as many pairs as the smallest has, in a process of its own, five times in turn with the other sizes.
+Of its times the least is taken, for what else the machine does can only add to it; of its peaks of memory, libraries
+included, the greatest. They swing by tens of megabytes, since the C library gives back sooner or later what is freed.
+What is held at most is the peak of one more run, of a few steps, in which it gives back at once. The larger sets of
+images are MNIST's training split repeated: to the network's arithmetic, images are images.
 """
 
 import argparse
@@ -29,7 +30,6 @@ from digitsum.data.pairs import draw_numbers
 from digitsum.data.splits import Split, load_split, save_split
 from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
 from digitsum.model.network import new_network
-from digitsum.numerics import PORTABLE
 from digitsum.params import load_params
 from digitsum.training.loop import fit
 from studies.measuring import errors_in_one_line, machine, put_between
@@ -37,8 +37,11 @@ from studies.measuring import errors_in_one_line, machine, put_between
 README, BEGIN, END = Path("benchmarks/README.md"), "<!-- growth: written by `make growth` -->", "<!-- end of growth -->"
 SIZES = [(1, 1), (1, 4), (1, 16), (4, 1)]  # how many times the images, how many pairs an image
 PAIRS = 55_000  # that every size trains on: all of the smallest
+FEW_PAIRS = 5_120  # that it takes to hold all that is ever held at once
 ROUNDS = 5
-COLUMNS = ("images", "pairs", "cpu_seconds", "seconds_per_million_pairs", "data_megabytes", "peak_megabytes")
+GIVE_BACK_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "1000000"}  # what is larger, bytes; read by glibc
+TIMES, MEMORY = ("cpu_seconds", "seconds_per_million_pairs"), ("data_megabytes", "held_megabytes", "peak_megabytes")
+COLUMNS = ("images", "pairs", *TIMES, *MEMORY)
 MEGABYTE = 1e6
 
 
@@ -46,37 +49,42 @@ def main() -> None:
     """Measure every size and write table and figure; or, as the child that a size runs in, measure that one."""
     arguments = argparse.ArgumentParser(description="Measure how time and memory of training grow.")
     arguments.add_argument("--split", type=Path, help=argparse.SUPPRESS)
-    split = arguments.parse_args().split
-    if split:
-        print(json.dumps(measure(split)))
+    arguments.add_argument("--pairs", type=int, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.split:
+        print(json.dumps(measure(options.split, options.pairs)))
         return
     with tempfile.TemporaryDirectory() as folder:
         for images, pairs_per_image in SIZES:
             larger = enlarge(load_split(Path("data/paired/train.safetensors")), images, pairs_per_image)
             save_split(Path(folder, f"{images}-{pairs_per_image}"), larger)
-        runs = [[run_alone(Path(folder, f"{a}-{b}")) for a, b in SIZES] for _ in range(ROUNDS)]
-    rows = [min(of_size, key=lambda row: row[COLUMNS.index("cpu_seconds")]) for of_size in zip(*runs, strict=True)]
+        splits = [Path(folder, f"{images}-{pairs_per_image}") for images, pairs_per_image in SIZES]
+        held = [run_alone(split, pairs=FEW_PAIRS, settings=GIVE_BACK_AT_ONCE)[-1] for split in splits]
+        runs = [[run_alone(split) for split in splits] for _ in range(ROUNDS)]
+    rows = []
+    for of_size, held_at_most in zip(zip(*runs, strict=True), held, strict=True):
+        least = min(of_size, key=lambda row: row[COLUMNS.index("cpu_seconds")])
+        rows.append([*least[:-1], held_at_most, max(row[-1] for row in of_size)])
     write_csv(Path("benchmarks/growth.csv"), COLUMNS, rows)
     put_between(README, BEGIN, END, markdown(rows))
     print(markdown(rows))
     draw(rows)
 
 
-def run_alone(split: Path, numerics: str = "native") -> list[float]:
-    """Measure in a new process."""
-    command = [sys.executable, "-m", "benchmarks.growth", "--split", str(split)]
-    environment = {**os.environ, **(PORTABLE if numerics == "portable" else {})}
+def run_alone(split: Path, pairs: int = PAIRS, settings: dict[str, str] | None = None) -> list[float]:
+    """Measure in a new process, with these settings in its environment."""
+    command = [sys.executable, "-m", "benchmarks.growth", "--split", str(split), "--pairs", str(pairs)]
+    environment = {**os.environ, **(settings or {})}
     row: list[float] = json.loads(subprocess.check_output(command, env=environment, text=True))
     return row
 
 
-def measure(split: Path) -> list[float]:
-    """Train on PAIRS pairs of a split as the stage train does, and give a row."""
+def measure(split: Path, pairs: int) -> list[float]:
+    """Train on so many pairs of a split as the stage train does, and give a row, but for the memory held."""
     params = load_params("train")
     training = load_split(split)
     validation = load_split(Path("data/paired/validation.safetensors"))
-    pairs = len(training.pairs)
-    train = dataclasses.replace(params.train, epochs=PAIRS / pairs, clean_epochs=0)
+    train = dataclasses.replace(params.train, epochs=pairs / len(training), clean_epochs=0)
     torch.set_num_threads(train.threads)
     torch.manual_seed(0)
     network = new_network(params.model, training)
@@ -84,9 +92,8 @@ def measure(split: Path) -> list[float]:
     for _ in fit(network, training, validation, train, torch.device("cpu")):
         pass
     seconds = time.process_time() - start
-    data = sum(tensor.nbytes for tensor in (training.images, training.digits, training.pairs))
-    megabytes = [round(data / MEGABYTE), round(peak_memory() / MEGABYTE)]
-    return [len(training.images), pairs, round(seconds, 2), round(1e6 * seconds / PAIRS, 1), *megabytes]
+    megabytes = [round(split.stat().st_size / MEGABYTE), round(peak_memory() / MEGABYTE)]
+    return [len(training.images), len(training), round(seconds, 2), round(1e6 * seconds / pairs, 1), *megabytes]
 
 
 def peak_memory() -> int:
@@ -100,17 +107,17 @@ def peak_memory() -> int:
 def enlarge(split: Split, images: int, pairs_per_image: int) -> Split:
     """Repeat the images `images` times, and draw `pairs_per_image` numbers for each."""
     digits = split.digits.repeat(images)
-    numbers = draw_numbers(len(digits), pairs_per_image, "train", 0).flatten()
-    image_index = torch.arange(len(digits)).repeat(pairs_per_image)
-    pairs = torch.stack([image_index, numbers, digits[image_index] + numbers], dim=1)
-    return Split(split.images.repeat(images, 1, 1), digits, pairs)
+    numbers = draw_numbers(len(digits), pairs_per_image, "train", 0).flatten().byte()
+    image_index = torch.arange(len(digits), dtype=torch.int32).repeat(pairs_per_image)
+    return Split(split.images.repeat(images, 1, 1), digits, image_index, numbers)
 
 
 def markdown(rows: list[list[float]]) -> str:
     """Give the table."""
-    lines = [f"| images | pairs | CPU-s for {PAIRS:,} pairs | CPU-s a million pairs | data, MB | peak memory, MB |"]
-    lines.append("|---|---|---|---|---|---|")
-    lines += [f"| {a:,} | {b:,} | {c:.1f} | {d:.1f} | {e:,} | {f:,} |" for a, b, c, d, e, f in rows]
+    seconds = f"CPU-s for {PAIRS:,} pairs | CPU-s a million pairs"
+    lines = [f"| images | pairs | {seconds} | data, MB | memory held at most, MB | peak memory, MB |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    lines += [f"| {a:,} | {b:,} | {c:.1f} | {d:.1f} | {e:,} | {f:,} | {g:,} |" for a, b, c, d, e, f, g in rows]
     return "\n".join([*lines, "", f"Measured on: {machine(torch.device('cpu'))}."])
 
 
@@ -124,7 +131,7 @@ def draw(rows: list[list[float]]) -> None:
     for values, colour, label in [
         (epoch, BLUE, "an epoch, CPU-seconds"),
         ([row[4] for row in rows], GREEN, "data, megabytes"),
-        ([row[5] for row in rows], ORANGE, "peak memory, megabytes"),
+        ([row[5] for row in rows], ORANGE, "memory held at most, megabytes"),
     ]:
         axis.plot(pairs[:3], values[:3], "o-", color=colour, label=label)
         axis.plot(pairs[3], values[3], "s", color=colour, markerfacecolor="none", markersize=9)

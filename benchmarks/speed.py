@@ -110,13 +110,13 @@ def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, 
 def score(answers: Answers, test: Split) -> tuple[float, float | None]:
     """Give the accuracy on the test pairs of digit and, if there is one, sum."""
     digits_right, sums_right = 0, None
-    for pairs in test.pairs.split(500):
-        image_index, numbers, sums = pairs.unbind(dim=1)
-        digit, total = answers(test.images[image_index], numbers)
-        digits_right += int((digit.argmax(1) == test.digits[image_index]).sum())
+    for start in range(0, len(test), 500):
+        images, digits, numbers = test[start : start + 500]
+        digit, total = answers(images, numbers)
+        digits_right += int((digit.argmax(1) == digits).sum())
         if total is not None:
-            sums_right = (sums_right or 0) + int((total.argmax(1) == sums).sum())
-    return digits_right / len(test.pairs), None if sums_right is None else sums_right / len(test.pairs)
+            sums_right = (sums_right or 0) + int((total.argmax(1) == digits + numbers).sum())
+    return digits_right / len(test), None if sums_right is None else sums_right / len(test)
 
 
 def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[str, Any]:

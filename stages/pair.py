@@ -20,7 +20,7 @@ def main() -> None:
     splits = make_splits(raw, pair.validation_size, pair.pairs_per_image, pair.seed, pair.training_size)
     for name, split in splits.items():
         save_split(Path(f"data/paired/{name}.safetensors"), split)
-        print(f"data/paired/{name}.safetensors: {len(split.images):,} images, {len(split.pairs):,} pairs")
+        print(f"data/paired/{name}.safetensors: {len(split.images):,} images, {len(split):,} pairs")
     draw_pairs(Path("plots/pairs.png"), splits)
 
 

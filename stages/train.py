@@ -33,7 +33,7 @@ def main() -> None:
     }
     print(
         f"training on {trained['device']}: fusion {params.model.fusion}, {costs['weights']:,} weights, "
-        f"{len(training.pairs):,} pairs"
+        f"{len(training):,} pairs"
     )
 
     checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), inputs_digest("train", repr(trained)))

@@ -33,7 +33,8 @@ def in_root(monkeypatch):
 def test_every_peer_trains_and_answers(name, raw):
     test = make_splits(raw, 50, 1, 0)["test"]
     answers = next(PEERS[name](raw, 0, torch.device("cpu")))
-    digit, total = answers(test.images[:3], test.numbers[:3])
+    images, _, numbers = test[:3]
+    digit, total = answers(images, numbers)
     assert digit.shape == (3, 10)
     assert (total is not None) == name.startswith("seed")
     assert total is None or total.shape == (3, 19)
@@ -70,7 +71,7 @@ def test_more_images_and_more_pairs_make_a_split_that_training_takes(raw, tmp_pa
     split = make_splits(raw, 50, 1, 0)["train"]
     save_split(tmp_path / "split", growth.enlarge(split, 3, 4))
     larger = load_split(tmp_path / "split")
-    assert (len(larger.images), len(larger.pairs)) == (3 * len(split.images), 12 * len(split.images))
+    assert (len(larger.images), len(larger)) == (3 * len(split.images), 12 * len(split.images))
     assert larger.images[len(split.images) :].equal(split.images.repeat(2, 1, 1))
 
 
@@ -164,7 +165,7 @@ def test_the_costs_of_a_step_are_measured_and_written(raw, tmp_path, monkeypatch
     save_split(tmp_path / "data/paired/train.safetensors", make_splits(raw, 50, 1, 0)["train"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(costs, "REPEATS", 1)
-    monkeypatch.setattr(costs, "run_alone", lambda *_: (0, 0, 1.0))  # whole epochs, in a process of their own
+    monkeypatch.setattr(costs, "run_alone", lambda *_, **__: (0, 0, 1.0))  # whole epochs, in a process of their own
     readme = tmp_path / "benchmarks/README.md"
     readme.write_text(f"{costs.BEGIN}\n{costs.END}\n")
     costs.main()

@@ -172,13 +172,14 @@ def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw
     predictions = predict(network, test, see_images(network, test.images))
     save_predictions(tmp_path / "predictions", predictions)
     tensors, _ = load_tensors(tmp_path / "predictions")
+    images, _, numbers = test[:]
     with torch.no_grad():
-        digit_logits, sum_logits = network(test.images[test.image_index], test.numbers)
+        digit_logits, sum_logits = network(images, numbers)
     torch.testing.assert_close(tensors["digit_probabilities"], digit_logits.softmax(1))
     torch.testing.assert_close(tensors["sum_probabilities"], sum_logits.softmax(1))
     assert torch.equal(tensors["predicted_digit"].long(), digit_logits.argmax(1))
     assert torch.equal(tensors["predicted_sum"].long(), sum_logits.argmax(1))
-    assert torch.equal(tensors["image_index"], test.image_index)
+    assert torch.equal(tensors["image_index"], test.image_index.long())
     assert torch.equal(tensors["digit"].long() + tensors["number"].long(), test.sums)
     expected_loss = functional.cross_entropy(sum_logits, test.sums, reduction="none")
     torch.testing.assert_close(tensors["sum_loss"], expected_loss)

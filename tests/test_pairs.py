@@ -1,6 +1,7 @@
 """The paired data: right sums, fixed numbers, a fair division."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from digitsum.data.pairs import draw_numbers, make_splits
 from digitsum.data.splits import load_split, normalisation, save_split
 from digitsum.errors import DigitsumError
-from digitsum.tensors import save_tensors
+from digitsum.tensors import load_tensors, save_tensors
 
 
 def images_of(split):
@@ -30,8 +31,10 @@ def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
     for split in make_splits(raw, 50, 3, 0).values():
         assert torch.equal(split.digits[split.image_index] + split.numbers, split.sums)
         assert torch.equal(split.image_index.bincount(), torch.full((len(split.images),), 3))
-        assert split.images.dtype == split.digits.dtype == torch.uint8
-        assert split.pairs.dtype == torch.int64
+        images, digits, numbers = split[:]
+        assert images.dtype == split.images.dtype == split.digits.dtype == torch.uint8
+        assert digits.dtype == numbers.dtype == split.sums.dtype == torch.int64
+        assert len(images) == len(split) == 3 * len(split.images)
 
 
 def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_own(raw):
@@ -47,7 +50,8 @@ def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_ow
 
 def test_the_test_pairs_do_not_depend_on_the_size_of_validation(raw):
     one, other = make_splits(raw, 50, 1, 0), make_splits(raw, 100, 1, 0)
-    assert torch.equal(one["test"].pairs, other["test"].pairs)
+    for ours, theirs in zip(one["test"][:], other["test"][:], strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_more_pairs_an_image_keep_the_first_ones():
@@ -107,27 +111,42 @@ def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
         assert torch.equal(getattr(again, field.name), getattr(split, field.name))
 
 
-def with_pairs(pairs):
-    return lambda split: dataclasses.replace(split, pairs=pairs(split.pairs.clone()))
+def test_the_file_has_a_row_for_each_pair_image_number_and_sum(raw, tmp_path):
+    split = make_splits(raw, 50, 2, 0)["validation"]
+    save_split(tmp_path / "split", split)
+    pairs = load_tensors(tmp_path / "split")[0]["pairs"]
+    assert pairs.dtype == torch.int64
+    assert torch.equal(pairs, torch.stack([split.image_index, split.numbers, split.sums], dim=1))
+
+
+def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(raw, tmp_path):
+    save_split(tmp_path / "split", make_splits(raw, 50, 2, 0)["validation"])
+    split = load_split(tmp_path / "split")
+    assert split.image_index.untyped_storage().nbytes() + split.numbers.untyped_storage().nbytes() == 5 * len(split)
+    mapped = Path("/proc/self/maps")
+    if mapped.exists():
+        assert mapped.read_text().count(str(tmp_path / "split")) == 2  # images and digits
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("name", "spoil"),
     [
-        with_pairs(lambda pairs: pairs + torch.tensor([0, 0, 1])),
-        with_pairs(lambda pairs: pairs + torch.tensor([0, 7, 7])),
-        with_pairs(lambda pairs: pairs - torch.tensor([9, 0, 0])),
-        with_pairs(lambda pairs: pairs + torch.tensor([9, 0, 0])),
-        with_pairs(lambda pairs: pairs[:, :2]),
-        with_pairs(lambda pairs: pairs[:0]),
-        with_pairs(lambda pairs: pairs.float()),
-        with_pairs(lambda pairs: torch.tensor(3)),
-        lambda split: dataclasses.replace(split, images=split.images[1:]),
-        lambda split: dataclasses.replace(split, digits=split.digits + 9),
+        ("pairs", lambda pairs: pairs + torch.tensor([0, 0, 1])),
+        ("pairs", lambda pairs: pairs + torch.tensor([0, 7, 7])),
+        ("pairs", lambda pairs: pairs - torch.tensor([9, 0, 0])),
+        ("pairs", lambda pairs: pairs + torch.tensor([9, 0, 0])),
+        ("pairs", lambda pairs: pairs[:, :2]),
+        ("pairs", lambda pairs: pairs[:0]),
+        ("pairs", lambda pairs: pairs.float()),
+        ("pairs", lambda pairs: torch.tensor(3)),
+        ("images", lambda images: images[1:]),
+        ("digits", lambda digits: digits + 9),
     ],
 )
-def test_a_split_that_cannot_be_true_is_refused(raw, tmp_path, spoil):
-    save_split(tmp_path / "split", spoil(make_splits(raw, 50, 1, 0)["validation"]))
+def test_a_split_that_cannot_be_true_is_refused(raw, tmp_path, name, spoil):
+    save_split(tmp_path / "split", make_splits(raw, 50, 1, 0)["validation"])
+    tensors, _ = load_tensors(tmp_path / "split")
+    save_tensors(tmp_path / "split", {**tensors, name: spoil(tensors[name])})
     with pytest.raises(DigitsumError, match="is not a split of images, digits and pairs; run `dvc repro pair`"):
         load_split(tmp_path / "split")
 

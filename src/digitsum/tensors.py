@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
@@ -34,8 +34,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DigitsumError(f"{path} is missing; `dvc repro` makes it, `dvc pull` fetches it from a remote")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about, names = json.loads((file.metadata() or {}).get(METADATA, "null")), file.keys()
+        tensors = {name: _mapped(path, name) for name in names}
         if not (isinstance(about, dict) and isinstance(about.get("config"), dict)):
             raise ValueError("digitsum did not write it")
         if about.get("identity") != identity(tensors, about["config"]):
@@ -45,6 +45,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is not a whole safetensors file ({error}); delete it and run `dvc repro` or `dvc checkout`"
         ) from None
     return tensors, about["config"]
+
+
+def _mapped(path: Path, name: str) -> Tensor:
+    """Give a tensor that is the file's own bytes, mapped into memory, apart from the others: let go, it leaves none."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return cast(Tensor, file.get_tensor(name))
 
 
 def identity(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:

@@ -25,15 +25,15 @@ def draw_pairs(path: Path, splits: dict[str, Split]) -> None:
 
 def _draw_samples(axis: Axes, split: Split) -> None:
     axis.set_title("image + number = sum: the first pairs of the training split")
-    pairs = split.pairs[: SHEET_ROWS * SHEET_COLUMNS].tolist()
-    images = [split.images[image].numpy() for image, _, _ in pairs]
-    captions = [f"{int(split.digits[image])} + {number} = {total}" for image, number, total in pairs]
-    draw_sheet(axis, images, captions, SHEET_ROWS, SHEET_COLUMNS)
+    images, *inputs = split[: SHEET_ROWS * SHEET_COLUMNS]
+    digits, numbers = (part.tolist() for part in inputs)
+    captions = [f"{digit} + {number} = {digit + number}" for digit, number in zip(digits, numbers, strict=True)]
+    draw_sheet(axis, list(images.numpy()), captions, SHEET_ROWS, SHEET_COLUMNS)
 
 
 def _draw_distributions(figure: Figure, splits: dict[str, Split]) -> None:
     of_pairs: dict[str, Callable[[Split], Tensor]] = {
-        "digit": lambda split: split.digits[split.image_index].long(),
+        "digit": lambda split: split.digits[split.image_index],
         "number": lambda split: split.numbers,
         "sum": lambda split: split.sums,
     }
@@ -41,8 +41,8 @@ def _draw_distributions(figure: Figure, splits: dict[str, Split]) -> None:
         axis = new_axis(figure, left=9.8, right=0.1, bottom=0.5 + 2 * (2 - row), top=0.4 + 2 * row)
         classes = 19 if quantity == "sum" else 10
         for place, ((name, split), colour) in enumerate(zip(splits.items(), [BLUE, ORANGE, GREEN], strict=True)):
-            share = torch.bincount(values(split), minlength=classes).numpy() / len(split.pairs)
-            label = f"{name} {len(split.pairs):,}"
+            share = torch.bincount(values(split), minlength=classes).numpy() / len(split)
+            label = f"{name} {len(split):,}"
             positions = np.arange(classes) + (place - 1) * 0.27
             # Lines as broad as bars, in points: one object, where bar() would make one for each class.
             axis.vlines(positions, 0, 100 * share, colour, linewidth=95 / classes, label=label)

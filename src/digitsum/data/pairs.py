@@ -69,6 +69,5 @@ def _stratified(images: Tensor, digits: Tensor, parameter: str, size: int, seed:
 
 def _split(images: Tensor, digits: Tensor, numbers: Tensor) -> Split:
     """Make the pairs of images with their numbers, int64 [pairs_per_image, M], draw after draw."""
-    image_index = torch.arange(len(images)).repeat(len(numbers))
-    drawn = numbers.flatten()
-    return Split(images, digits, torch.stack([image_index, drawn, digits[image_index] + drawn], dim=1))
+    image_index = torch.arange(len(images), dtype=torch.int32).repeat(len(numbers))
+    return Split(images, digits, image_index, numbers.flatten().byte())

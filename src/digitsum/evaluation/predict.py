@@ -83,23 +83,23 @@ def _folded(network: Network) -> Network:
 def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
     """Give the network's predictions for all pairs of `split`, in the split's order."""
     parts = []
-    for batch in split.pairs.split(BATCH):
-        image_index, numbers, _ = batch.unbind(dim=1)
-        seen = evidence.digit_logits[image_index], evidence.embeddings[image_index]
-        digit_logits, sum_logits = network.fusion(*seen, numbers)
+    image_index, numbers, sums = split.image_index.long(), split.numbers.long(), split.sums
+    for images_of_batch, numbers_of_batch in zip(image_index.split(BATCH), numbers.split(BATCH), strict=True):
+        seen = evidence.digit_logits[images_of_batch], evidence.embeddings[images_of_batch]
+        digit_logits, sum_logits = network.fusion(*seen, numbers_of_batch)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
-    digits = split.digits[split.image_index].long()
+    digits = sums - numbers
     return Predictions(
-        image_index=split.image_index,
+        image_index=image_index,
         digits=digits,
-        numbers=split.numbers,
-        sums=split.sums,
+        numbers=numbers,
+        sums=sums,
         digit_probabilities=digit_logs.exp().float(),
         sum_probabilities=sum_logs.exp().float(),
         digit_loss=functional.nll_loss(digit_logs, digits, reduction="none").float(),
-        sum_loss=functional.nll_loss(sum_logs, split.sums, reduction="none").float(),
+        sum_loss=functional.nll_loss(sum_logs, sums, reduction="none").float(),
     )
 
 

@@ -82,7 +82,7 @@ def fit(
     training, validation = training.to(device), validation.to(device)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.average_decay), use_buffers=True)
     scored = cast(Network, averaged.module) if params.average_decay else network
-    steps = math.ceil(len(training.pairs) / params.batch_size)  # of a whole epoch
+    steps = math.ceil(len(training) / params.batch_size)  # of a whole epoch
     all_steps = math.ceil(steps * params.epochs)
     if all_steps < FEWEST_STEPS:
         raise DigitsumError(
@@ -178,29 +178,27 @@ def _batches(split: Split, params: Train, epoch: int) -> Iterator[tuple[Tensor, 
     """Give shuffled batches of pixels, digits, numbers and warps; in the last `clean_epochs` there are no warps."""
     draws = generator("epoch", params.seed, epoch)
     torch.manual_seed(derived_seed("layers", params.seed, epoch))  # for layers that draw, such as dropout
-    device = split.pairs.device
+    device = split.images.device
     is_clean = epoch > math.ceil(params.epochs) - params.clean_epochs
-    order = torch.randperm(len(split.pairs), generator=draws).to(device)
+    order = torch.randperm(len(split), generator=draws, dtype=torch.int32).to(device)
     for block in order.split(WARPED_AT_ONCE * params.batch_size):
         warps = draw_warps(len(block), draws).to(device)
         maps = affine_maps(warps, params.rotation, params.scaling, params.shear, params.translation)
         for batch, batch_maps in zip(block.split(params.batch_size), maps.split(params.batch_size), strict=True):
-            image_index, numbers, _ = split.pairs[batch].unbind(dim=1)
+            images, digits, numbers = split[batch]
             if params.redraw_numbers:
                 numbers = torch.randint(0, 10, (len(batch),), generator=draws).to(device)
-            pixels = split.images[image_index].float()
-            yield pixels, split.digits[image_index].long(), numbers, None if is_clean else batch_maps
+            yield images.float(), digits, numbers, None if is_clean else batch_maps
 
 
 @torch.no_grad()
 def _validate(network: Network, split: Split, params: Train) -> Scores:
     """Score `network` on `split`, and leave it in eval mode."""
     network.eval()
-    totals = torch.zeros(5, dtype=torch.float64)
-    for batch in split.pairs.split(VALIDATION_BATCH):
-        image_index, numbers, _ = batch.unbind(dim=1)
-        digits = split.digits[image_index].long()
-        answers = network.answer(split.images[image_index].float(), numbers)
+    totals = []
+    for start in range(0, len(split), VALIDATION_BATCH):
+        images, digits, numbers = split[start : start + VALIDATION_BATCH]
+        answers = network.answer(images.float(), numbers)
         losses = pair_losses(*answers, digits, numbers, params)
-        totals += batch_totals(*answers, digits, numbers, losses).cpu()
-    return _means(totals, len(split.pairs), params)
+        totals.append(batch_totals(*answers, digits, numbers, losses))
+    return _means(torch.stack(totals).cpu().double().sum(dim=0), len(split), params)
