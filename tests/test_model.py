@@ -272,7 +272,8 @@ def test_the_cost_of_a_network_is_counted():
     network = Network("seed_concat", trunk="seed_concat", deskew=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     convolutions = 24 * 24 * 6 * (1 * 5 * 5) + 8 * 8 * 12 * (6 * 5 * 5)
+    places = 28 * 28 * 2 * 3  # where the image is sampled, from its map
     layers = 192 * 10 + 10 * 20 + 212 * 64 + 64 * 10 + 64 * 19  # the first: the trunk gives logits, used or not
-    assert cost(network) == {"weights": 19_635, "flop_per_image": 2 * (convolutions + layers)}
+    assert cost(network) == {"weights": 19_635, "flop_per_image": 2 * (places + convolutions + layers)}
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

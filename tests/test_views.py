@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from digitsum.model.views import after, beside, look, same, upright
 
@@ -19,6 +20,13 @@ def test_maps_that_change_nothing_change_nothing():
     images = torch.rand(5, 28, 28) * 255
     torch.testing.assert_close(look(images, same(images)), images, atol=2e-3, rtol=0)
     torch.testing.assert_close(look(images, same(images), 24), images[:, 2:26, 2:26], atol=2e-3, rtol=0)
+
+
+def test_a_look_is_what_pytorch_shows_through_the_same_maps():
+    images, maps = torch.rand(5, 28, 28) * 255, torch.eye(2, 3) + 0.2 * torch.randn(5, 2, 3)
+    grid = functional.affine_grid(maps, [5, 1, 28, 28], align_corners=False)
+    expected = functional.grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
+    torch.testing.assert_close(look(images, maps), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("slant", [-0.8, -0.3, 0.0, 0.5])

@@ -30,7 +30,7 @@ class Split:
     def __getitem__(self, pairs: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give of these pairs the images, uint8 [N, 28, 28], the digits and the numbers, int64 [N]."""
         image_index = self.image_index[pairs]
-        return self.images[image_index], self.digits[image_index].long(), self.numbers[pairs].long()
+        return self.images.index_select(0, image_index), self.digits[image_index].long(), self.numbers[pairs].long()
 
     def to(self, device: torch.device) -> "Split":
         """Give the split with all its tensors on `device`."""
@@ -45,13 +45,15 @@ class Split:
 def normalisation(images: Tensor) -> tuple[float, float]:
     """Give the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
 
-    Counted in whole numbers, so the result has the same bits however many threads count; a part of the images at a
-    time, for counting takes 8 bytes a pixel.
+    In float64 sums of whole numbers are exact, so the result has the same bits in whatever order they are added; a part
+    of the images at a time, for that takes 8 bytes a pixel.
     """
-    counts = torch.stack([torch.bincount(part.flatten(), minlength=256) for part in images.split(1000)]).sum(dim=0)
-    values, total = torch.arange(256), int(counts.sum())
-    mean = int((counts * values).sum()) / total
-    variance = int((counts * values**2).sum()) / total - mean**2
+    total = squares = 0.0
+    for part in images.split(100):
+        pixels = part.flatten().double()
+        total, squares = total + pixels.sum().item(), squares + (pixels @ pixels).item()
+    mean = total / images.numel()
+    variance = squares / images.numel() - mean**2
     return mean / 255, variance**0.5 / 255
 
 
