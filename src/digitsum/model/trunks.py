@@ -59,13 +59,13 @@ def strided() -> Trunk:
 
 
 def small() -> Trunk:
-    """Three convolutions, for 99 % in seconds."""
+    """Three convolutions, for 99 % in seconds. AVX-512 normalises 16 channels faster than 12."""
     return Trunk(
         24,
-        48 * 3 * 3,
-        conv_block(1, 12, kernel=5, stride=2, padding=0),  # 24x24 -> 10x10
-        conv_block(12, 24, kernel=3, stride=2),  # 10x10 -> 5x5
-        conv_block(24, 48, kernel=3, padding=0),  # 5x5 -> 3x3
+        32 * 3 * 3,
+        conv_block(1, 16, kernel=5, stride=2, padding=0),  # 24x24 -> 10x10
+        conv_block(16, 24, kernel=3, stride=2),  # 10x10 -> 5x5
+        conv_block(24, 32, kernel=3, padding=0),  # 5x5 -> 3x3
     )
 
 
