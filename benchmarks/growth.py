@@ -138,7 +138,7 @@ def draw(rows: list[list[float]]) -> None:
     axis.set(xscale="log", yscale="log", xlabel="pairs (squares: 4 times the images)")
     axis.set_title("Training: time and memory against the work")
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="upper left", bbox_to_anchor=(0.02, 0.9))  # where no line is
     save_png(Path("benchmarks/growth.png"), figure)
 
 
