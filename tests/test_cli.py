@@ -23,7 +23,7 @@ def test_info_shows_the_config_the_tensors_and_the_identity(tmp_path, monkeypatc
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["deskew: True", "fusion: concat"]
     assert lines[2:4] == ["trained: device cpu, numerics portable", "trunk: small"]
-    assert "trunk.classify.weight: float32 [10, 432]" in lines
+    assert "trunk.classify.weight: float32 [10, 288]" in lines
     assert len(lines) == 4 + len(network.state_dict()) + 1
 
 
