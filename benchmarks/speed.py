@@ -50,6 +50,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Time the recipe quick and its peers to 99 %.")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
     arguments.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
+    arguments.add_argument("--follow", choices=PEERS, help="only train this peer, up to the last epoch it has")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)
@@ -57,6 +58,10 @@ def main() -> None:
     mnist = idx.read_raw(Path("data/raw"), idx.expected_digests(fetch))
     training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")) for name in SPLITS)
     test = test.to(device)
+    if options.follow:
+        for epoch, answers in enumerate(PEERS[options.follow](mnist, 0, device), 1):
+            print(f"{options.follow}, epoch {epoch}: {score(answers, test)[0]:.2%} of the test digits", flush=True)
+        return
     recipe = read_recipe(Path("recipes/quick"))
 
     contestants: dict[str, Callable[[int], Iterator[Answers]]] = {
