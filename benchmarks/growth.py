@@ -26,7 +26,7 @@ import torch._dynamo  # the first optimizer would import it, and its seconds wou
 from matplotlib.figure import Figure
 
 from digitsum.artifacts import write_csv
-from digitsum.data.pairs import draw_numbers
+from digitsum.data.pairs import draw_numbers, paired
 from digitsum.data.splits import Split, load_split, save_split
 from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
 from digitsum.model.network import new_network
@@ -55,10 +55,10 @@ def main() -> None:
         print(json.dumps(measure(options.split, options.pairs)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for images, pairs_per_image in SIZES:
-            larger = enlarge(load_split(Path("data/paired/train.safetensors")), images, pairs_per_image)
-            save_split(Path(folder, f"{images}-{pairs_per_image}"), larger)
         splits = [Path(folder, f"{images}-{pairs_per_image}") for images, pairs_per_image in SIZES]
+        smallest = load_split(Path("data/paired/train.safetensors"))
+        for split, size in zip(splits, SIZES, strict=True):
+            save_split(split, enlarge(smallest, *size))
         held = [run_alone(split, pairs=FEW_PAIRS, settings=GIVE_BACK_AT_ONCE)[-1] for split in splits]
         runs = [[run_alone(split) for split in splits] for _ in range(ROUNDS)]
     rows = []
@@ -107,9 +107,7 @@ def peak_memory() -> int:
 def enlarge(split: Split, images: int, pairs_per_image: int) -> Split:
     """Repeat the images `images` times, and draw `pairs_per_image` numbers for each."""
     digits = split.digits.repeat(images)
-    numbers = draw_numbers(len(digits), pairs_per_image, "train", 0).flatten().byte()
-    image_index = torch.arange(len(digits), dtype=torch.int32).repeat(pairs_per_image)
-    return Split(split.images.repeat(images, 1, 1), digits, image_index, numbers)
+    return paired(split.images.repeat(images, 1, 1), digits, draw_numbers(len(digits), pairs_per_image, "train", 0))
 
 
 def markdown(rows: list[list[float]]) -> str:

@@ -27,7 +27,7 @@ def make_splits(
         torch.from_numpy(raw.train_labels.copy()),
     )
     numbers = draw_numbers(len(train_images), pairs_per_image, "train", seed)
-    test = _split(
+    test = paired(
         torch.from_numpy(raw.test_images.copy()),
         torch.from_numpy(raw.test_labels.copy()),
         draw_numbers(len(raw.test_images), pairs_per_image, "test", seed),
@@ -35,11 +35,11 @@ def make_splits(
     train, validation = torch.arange(len(train_images)), test
     if validation_size:
         train, drawn = _stratified(train, train_digits, "validation_size", validation_size, seed)
-        validation = _split(train_images[drawn], train_digits[drawn], numbers[:, drawn])
+        validation = paired(train_images[drawn], train_digits[drawn], numbers[:, drawn])
     if training_size:
         _, train = _stratified(train, train_digits, "training_size", training_size, seed)
     return {
-        "train": _split(train_images[train], train_digits[train], numbers[:, train]),
+        "train": paired(train_images[train], train_digits[train], numbers[:, train]),
         "validation": validation,
         "test": test,
     }
@@ -67,7 +67,7 @@ def _stratified(images: Tensor, digits: Tensor, parameter: str, size: int, seed:
     return torch.from_numpy(np.sort(left)), torch.from_numpy(np.sort(drawn))
 
 
-def _split(images: Tensor, digits: Tensor, numbers: Tensor) -> Split:
+def paired(images: Tensor, digits: Tensor, numbers: Tensor) -> Split:
     """Make the pairs of images with their numbers, int64 [pairs_per_image, M], draw after draw."""
     image_index = torch.arange(len(images), dtype=torch.int32).repeat(len(numbers))
     return Split(images, digits, image_index, numbers.flatten().byte())

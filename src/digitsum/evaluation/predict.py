@@ -83,14 +83,15 @@ def _folded(network: Network) -> Network:
 def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
     """Give the network's predictions for all pairs of `split`, in the split's order."""
     parts = []
-    image_index, numbers, sums = split.image_index.long(), split.numbers.long(), split.sums
+    image_index, numbers = split.image_index.long(), split.numbers.long()
+    digits = split.digits[image_index].long()
+    sums = digits + numbers
     for images_of_batch, numbers_of_batch in zip(image_index.split(BATCH), numbers.split(BATCH), strict=True):
         seen = evidence.digit_logits[images_of_batch], evidence.embeddings[images_of_batch]
         digit_logits, sum_logits = network.fusion(*seen, numbers_of_batch)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
-    digits = sums - numbers
     return Predictions(
         image_index=image_index,
         digits=digits,
