@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import digitsum
 from digitsum.errors import DigitsumError
-from digitsum.model.fusions import FUSIONS
+from digitsum.model.fusions import FUSIONS, LinearOfBoth
 from digitsum.model.network import Network, cost, load_model, save_model
 from digitsum.model.trunks import TRUNKS, Pooled
 from digitsum.tensors import load_tensors, save_tensors
@@ -95,6 +95,14 @@ def test_every_fusion_gives_19_sums_whose_probabilities_add_to_1_and_hears_the_n
     assert sum_logits.shape == (len(numbers), 19)
     torch.testing.assert_close(sum_logits.softmax(1).sum(1), torch.ones(len(numbers)))
     assert not torch.equal(fusion(digit_logits, embedding, (numbers + 1) % 10)[1], sum_logits)
+
+
+def test_a_layer_of_both_is_the_sum_of_its_halves():
+    layer, embedding, code = LinearOfBoth(EMBEDDING, 10, 7), torch.rand(5, EMBEDDING), torch.rand(5, 10)
+    whole = nn.Linear(EMBEDDING + 10, 7)
+    whole.load_state_dict(layer.state_dict())
+    halves = layer.of_embedding(embedding) + layer.of_code(code)
+    torch.testing.assert_close(halves, whole(torch.cat([embedding, code], dim=1)))
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -211,13 +219,14 @@ def test_pooled_knows_what_each_channel_found_and_not_where():
 @pytest.mark.parametrize(
     ("trunk", "answering"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("seed_concat", 1)]
 )
-def test_training_looks_once(trunk, answering):
-    network, looks = Network("shift", trunk=trunk), []
-    network.trunk.register_forward_hook(lambda *_: looks.append(1))
+def test_training_looks_once_and_many_looks_share_the_first_layers(trunk, answering):
+    network, calls = Network("shift", trunk=trunk), []
+    first, last = 0, len(network.trunk.embed) - 1
+    for index in (first, last):
+        network.trunk.embed[index].register_forward_hook(lambda *_, index=index: calls.append(index))
     network.train().read(torch.rand(2, 28, 28))
-    assert len(looks) == 1
     network.eval().read(torch.rand(2, 28, 28))
-    assert len(looks) == 1 + answering
+    assert calls == [first, last] + [first] + [last] * answering
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from digitsum.model.views import after, beside, look, same, upright
+from digitsum.model.views import after, look, same, upright
 
 
 def stroke(slant=0.0, x=13.5, y=13.5):
@@ -62,9 +62,3 @@ def test_one_look_through_two_maps_is_two_looks():
     twice = look(look(image, upright(image)), turn)
     assert (look(image, after(upright(image), turn)) - twice).abs().mean() < 1
     assert (look(image, after(turn, upright(image))) - twice).abs().mean() > 2
-
-
-def test_a_look_beside_shows_what_lies_there():
-    image = stroke()
-    torch.testing.assert_close(look(image, beside(same(image), 2, 1)), stroke(x=11.5, y=12.5), atol=0.1, rtol=0)
-    torch.testing.assert_close(beside(same(image), 0, 0), same(image), atol=0, rtol=0)

@@ -18,10 +18,13 @@ BATCH = 500  # images at once; a fixed number, because sums of floats depend on 
 
 
 class Evidence(NamedTuple):
-    """What the trunk says of M images: digit_logits float32 [M, 10], embeddings float32 [M, E]."""
+    """What the network says of M images before it hears a number: digit_logits float32 [M, 10], seen float32 [M, S].
+
+    `seen` is what its fusion takes from the embeddings.
+    """
 
     digit_logits: Tensor
-    embeddings: Tensor
+    seen: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,12 @@ class AllNumbersScore:
 
 @torch.no_grad()
 def see_images(network: Network, images: Tensor) -> Evidence:
-    """Have the trunk read uint8 `images` [M, 28, 28], each once, whatever numbers will be asked of it."""
-    reader = _folded(network)
-    logits, embeddings = zip(*(reader.read(batch.float()) for batch in images.split(BATCH)), strict=True)
-    return Evidence(torch.cat(logits), torch.cat(embeddings))
+    """Have the network read uint8 `images` [M, 28, 28], each once, whatever numbers will be asked of it."""
+    reader, parts = _folded(network), []
+    for batch in images.split(BATCH):
+        digit_logits, embedding = reader.read(batch.float())
+        parts.append((digit_logits, reader.fusion.see(embedding)))
+    return Evidence(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _folded(network: Network) -> Network:
@@ -87,8 +92,8 @@ def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
     digits = split.digits[image_index].long()
     sums = digits + numbers
     for images_of_batch, numbers_of_batch in zip(image_index.split(BATCH), numbers.split(BATCH), strict=True):
-        seen = evidence.digit_logits[images_of_batch], evidence.embeddings[images_of_batch]
-        digit_logits, sum_logits = network.fusion(*seen, numbers_of_batch)
+        of_batch = evidence.digit_logits[images_of_batch], evidence.seen[images_of_batch]
+        digit_logits, sum_logits = network.fusion.join(*of_batch, numbers_of_batch)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -109,7 +114,7 @@ def right_with_all_numbers(network: Network, split: Split, evidence: Evidence) -
     """Ask for every image of `split` with all ten numbers: is the sum right, are both; bool [10, M], a row a number."""
     digits, sums_right, both_right = split.digits.long(), [], []
     for number in range(10):
-        digit_logits, sum_logits = network.fusion(*evidence, torch.full_like(digits, number))
+        digit_logits, sum_logits = network.fusion.join(*evidence, torch.full_like(digits, number))
         sums_right.append(sum_logits.argmax(1) == digits + number)
         both_right.append(sums_right[-1] & (digit_logits.argmax(1) == digits))
     return torch.stack(sums_right), torch.stack(both_right)

@@ -12,7 +12,7 @@ from digitsum.data.splits import Split, normalisation
 from digitsum.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.trunks import TRUNKS
-from digitsum.model.views import after, beside, look, same, upright
+from digitsum.model.views import after, look, same, upright
 from digitsum.params import Model, check_choice
 from digitsum.tensors import load_tensors, save_tensors
 
@@ -80,19 +80,13 @@ class Network(nn.Module):
 
         `warps`, affine maps [N, 2, 3], apply to what deskewing gives; both together sample the image once. The trunk
         multiplies in `precision`, float32 or bfloat16; what comes before and after it is float32 always. In training
-        mode the network looks once, in eval mode as often as its trunk says, and gives the mean.
+        mode the network looks once, in eval mode from as many places as its trunk says, and gives the mean.
         """
         maps = upright(pixels) if self.config["deskew"] else same(pixels)
         if warps is not None:
             maps = after(maps, warps)
-        if self.training:
-            return self._look_once(pixels, maps, precision)
-        looks = [self._look_once(pixels, beside(maps, *place), precision) for place in self.trunk.looks]
-        digit_logits, embedding = (torch.stack(seen).mean(dim=0) for seen in zip(*looks, strict=True))
-        return digit_logits, embedding
-
-    def _look_once(self, pixels: Tensor, maps: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-        view = look(pixels, maps, self.trunk.side)
+        beyond = 0 if self.training else self.trunk.looks - 1
+        view = look(pixels, maps, self.trunk.side + beyond)
         normalised = (view / 255 - self.pixel_mean) / self.pixel_std
         with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
             digit_logits, embedding = self.trunk(normalised.unsqueeze(1))

@@ -5,31 +5,37 @@ from torch import Tensor, nn
 
 DIGITS = 10  # classes 0-9
 
-# Where a trained network looks: pixels to the right of the image's middle, and below it.
-Looks = tuple[tuple[float, float], ...]
-ONE_LOOK: Looks = ((0, 0),)
-FOUR_LOOKS: Looks = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))
-NINE_LOOKS: Looks = tuple((right, down) for right in (-1, 0, 1) for down in (-1, 0, 1))
-
 
 class Trunk(nn.Module):
     """Layers that end in an embedding, and one linear layer from it to the digit.
 
     `side`: how many pixels of the image's middle the layers take, along each axis. `features`: how many numbers they
-    give for an image. `looks`: where a trained network looks; it answers with the mean.
+    give for an image. `looks`: from how many places along each axis, a pixel apart, a trained network looks.
+    `equivariant`: how many of the first layers, with neither stride nor padding, give for an image a pixel beside what
+    they give for the image itself, a pixel beside. What they give serves all looks.
     """
 
-    def __init__(self, side: int, features: int, *layers: nn.Module, looks: Looks = ONE_LOOK) -> None:
+    def __init__(self, side: int, features: int, *layers: nn.Module, looks: int = 1, equivariant: int = 0) -> None:
         """Take the layers, and make the last one with PyTorch's default initial weights."""
         super().__init__()
-        self.side, self.features, self.looks = side, features, looks
+        self.side, self.features, self.looks, self.equivariant = side, features, looks, equivariant
         self.embed = nn.Sequential(*layers, nn.Flatten())
         self.classify = nn.Linear(features, DIGITS)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised images, float [N, 1, side, side], to digit logits [N, 10] and embeddings [N, features]."""
-        embedding = self.embed(images)
+        """Map normalised images, float [N, 1, side, side], to digit logits [N, 10] and embeddings [N, features].
+
+        Of larger images it looks at every part of side x side pixels, and gives the means.
+        """
+        embedding = self.embed(images) if images.shape[-1] == self.side else self._mean_embedding(images)
         return self.classify(embedding), embedding
+
+    def _mean_embedding(self, images: Tensor) -> Tensor:
+        places = range(images.shape[-1] - self.side + 1)
+        seen = self.embed[: self.equivariant](images)
+        side = seen.shape[-1] - places[-1]
+        looks = [seen[:, :, down : down + side, right : right + side] for down in places for right in places]
+        return torch.stack([self.embed[self.equivariant :](look) for look in looks]).mean(dim=0)
 
 
 def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
@@ -96,7 +102,7 @@ def large() -> Trunk:
     The mean of four looks makes fewer errors than one look if images are deskewed, and more if they are not: see
     benchmarks/README.md.
     """
-    return Trunk(24, 128 * 4 * 4, *five_convolutions(), looks=FOUR_LOOKS)
+    return Trunk(24, 128 * 4 * 4, *five_convolutions(), looks=2, equivariant=2)
 
 
 def pooled() -> Trunk:
@@ -104,7 +110,7 @@ def pooled() -> Trunk:
 
     For images that are not deskewed, with strong warps. Looks whole pixels beside: nothing between pixels is mixed.
     """
-    return Trunk(24, 2 * 128, *five_convolutions(), Pooled(), looks=NINE_LOOKS)
+    return Trunk(24, 2 * 128, *five_convolutions(), Pooled(), looks=3, equivariant=2)
 
 
 def tiny() -> Trunk:

@@ -1,4 +1,4 @@
-"""Views: an image seen through an affine map, upright and in the middle, sampled once a look."""
+"""Views: an image seen through an affine map, upright and in the middle, sampled once."""
 
 import torch
 from torch import Tensor
@@ -35,12 +35,6 @@ def after(first: Tensor, second: Tensor) -> Tensor:
     """Give the maps that look through `second` at what `first` shows; all [N, 2, 3]."""
     linear, shift = first[:, :, :2], first[:, :, 2:]
     return torch.cat([linear @ second[:, :, :2], linear @ second[:, :, 2:] + shift], dim=2)
-
-
-def beside(maps: Tensor, right: float, down: float) -> Tensor:
-    """Give the maps that look so many pixels to the right of, and below, what `maps` [N, 2, 3] show."""
-    step = maps[:, :, :2] * maps.new_tensor([right, down]) / (SIDE / 2)
-    return torch.cat([maps[:, :, :2], maps[:, :, 2:] + step.sum(dim=2, keepdim=True)], dim=2)
 
 
 def look(images: Tensor, maps: Tensor, side: int = SIDE) -> Tensor:
