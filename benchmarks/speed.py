@@ -1,11 +1,12 @@
 """How long to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds; on a GPU, in seconds.
 
-    make bench    # an hour; then the table stands in README.md, every run in benchmarks/speed.csv
+    make bench    # 15 to 30 minutes; then the table stands in README.md, every run in benchmarks/speed.csv
 
 The clock runs from data in memory to a trained network; making the data, scoring the test split and importing PyTorch
 are not counted. Round after round, everyone who still has rounds runs once, in one process with the same number
 of threads, so that a slow minute of the machine strikes all alike. What was interrupted goes on where it stopped, with
-the rows of benchmarks/speed.csv that were measured with the present recipe; after a change of code delete that file.
+the rows of benchmarks/speed.csv that were measured with the present recipe on the present machine; after a change of
+code delete that file.
 """
 
 import argparse
@@ -33,9 +34,9 @@ from studies.measuring import errors_in_one_line, machine, params_digest, put_be
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("recipe", "device", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
+COLUMNS = ("recipe", "measured_on", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
 GOAL = 0.99
-ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "seed_concat": 1, "seed_add": 1}  # the last: 40 minutes
+ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "seed_concat": 1, "seed_add": 1}  # the last three: long
 SHOWN = {
     "quick": "`quick`, ours",
     "tuomaso": "tuomaso/train_mnist_fast, 1 epoch",
@@ -68,18 +69,20 @@ def main() -> None:
         "quick": lambda seed: ours(training, validation, recipe, seed, device),
         **{name: lambda seed, train=train: train(mnist, seed, device) for name, train in PEERS.items()},  # type: ignore[misc]
     }
-    present = [params_digest(recipe), device.type]
-    rows = [list(run.values()) for run in read_rows(RUNS) if run["recipe"] == present[0]]
+    present = {"recipe": params_digest(recipe), "measured_on": f"{machine(device)}, threads: {options.threads}"}
+    runs = [run for run in read_rows(RUNS) if run["recipe"] == present["recipe"]]
     for seed in range(max(ROUNDS.values())):
         for name, rounds in ROUNDS.items():
-            if seed < rounds and not any(row[:4] == [*present, name, str(seed)] for row in rows):
-                row = [*present, name, seed, *time_to_goal(contestants[name](seed), test)]
-                rows.append(["" if value is None else str(value) for value in row])
-                print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
-                write_csv(RUNS, COLUMNS, rows)
-    here = [run for run in read_rows(RUNS) if run["device"] == device.type]
-    where = machine(device) + (f", {options.threads} thread" if device.type == "cpu" else "")
-    write_json(RESULTS, results(here, where, "cpu_seconds" if device.type == "cpu" else "wall_seconds"))
+            run = {**present, "name": name, "seed": str(seed)}
+            if seed >= rounds or any(run.items() <= known.items() for known in runs):
+                continue
+            found = ["" if value is None else str(value) for value in time_to_goal(contestants[name](seed), test)]
+            runs.append(run | dict(zip(COLUMNS[len(run) :], found, strict=True)))
+            print(runs[-1], flush=True)
+            write_csv(RUNS, COLUMNS, [list(run.values()) for run in runs])
+    here = [run for run in runs if present.items() <= run.items()]
+    clock = "cpu_seconds" if device.type == "cpu" else "wall_seconds"
+    write_json(RESULTS, results(here, present["measured_on"], clock))
     put_between(README, BEGIN, END, markdown(json.loads(RESULTS.read_text())))
 
 

@@ -98,9 +98,30 @@ def test_a_recipe_means_in_the_benchmark_what_it_means_to_dvc(recipe, project, i
 
 def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
     found = json.loads(speed.RESULTS.read_text())
-    runs = [run for run in speed.read_rows(speed.RUNS) if (run["device"] == "cpu") == (found["clock"] == "cpu_seconds")]
+    runs = [run for run in speed.read_rows(speed.RUNS) if run["measured_on"] == found["measured_on"]]
     assert speed.results(runs, found["measured_on"], found["clock"]) == found, "run `make bench`"
     assert speed.markdown(found) in Path("README.md").read_text(), "run `make bench`"
+
+
+def test_what_another_machine_took_is_never_said_of_this_one(in_root, tmp_path, monkeypatch, raw):
+    trained = []
+    monkeypatch.setattr(speed, "time_to_goal", lambda *_: trained.append(1) or (2.0, 1.0, 1, 0.99, None))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(speed.idx, "read_raw", lambda *_: raw)
+    monkeypatch.setattr(speed, "load_split", lambda path: make_splits(raw, 50, 1, 0)[path.stem])
+    for name in ("RUNS", "RESULTS", "README"):
+        shutil.copy(getattr(speed, name), tmp_path)
+        monkeypatch.setattr(speed, name, tmp_path / getattr(speed, name).name)
+    committed = len(speed.read_rows(speed.RUNS))
+    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46), ("there", ["--threads=2"], 69)):
+        monkeypatch.setattr(speed, "machine", lambda _, where=where: where)
+        monkeypatch.setattr(sys, "argv", ["speed", *options])
+        speed.main()
+        assert len(trained) == len(speed.read_rows(speed.RUNS)) - committed == runs
+        found = json.loads(speed.RESULTS.read_text())
+        assert found["measured_on"].startswith(where)
+        assert found["cpu_seconds"]["tuomaso"] == {"median": 2.0, "min": 2.0, "max": 2.0}
+        assert found["accuracy"]["quick"]["n"] == 10
 
 
 def test_what_was_measured_holds_what_the_readme_promises(in_root):
