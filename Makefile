@@ -40,10 +40,10 @@ lint: $(VENV)/.tests  ## check style and types
 	$(IN_VENV) zizmor --quiet --offline .github/workflows
 
 check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parameters; needs no data
-	$(IN_VENV) python -m digitsum.contract
+	$(IN_VENV) python -m tools.check
 
 plots: $(VENV)/.runs  ## draw DVC's plots as one page that needs no network: make plots BASE=main
-	$(IN_VENV) python -m digitsum.plots_page $(BASE)
+	$(IN_VENV) python -m tools.plots_page $(BASE)
 
 report: $(VENV)/.runs  ## compare this state with another, telling differences from noise, in report/: make report BASE=main
 	$(IN_VENV) digitsum report $(BASE) --output report

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.growth import ROUNDS, run_alone
 from digitsum.data.splits import load_split
 from digitsum.model.network import new_network
-from digitsum.model.views import after, look, upright
-from digitsum.numerics import PORTABLE
-from digitsum.params import load_params
+from digitsum.model.preprocess import after, look, upright
+from digitsum.core.numerics import PORTABLE
+from digitsum.core.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.loop import pair_losses
 from studies.measuring import errors_in_one_line, machine, put_between
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def cdeotte() -> nn.Sequential:
-    """Give the network of github.com/cdeotte/MNIST-CNN-99.75: seven convolutions, two of them strided, no pooling."""
+    """Return the network of github.com/cdeotte/MNIST-CNN-99.75: seven convolutions, two of them strided, no pooling."""
 
     def block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
         return [
@@ -134,7 +134,7 @@ def cdeotte() -> nn.Sequential:
 
 
 def least_seconds(run: Callable[[], object]) -> float:
-    """Give the shortest of many runs, after two that do not count."""
+    """Return the shortest of many runs, after two that do not count."""
     times = []
     for _ in range(REPEATS + 2):
         start = time.perf_counter()
@@ -144,7 +144,7 @@ def least_seconds(run: Callable[[], object]) -> float:
 
 
 def forward_and_backward(part: nn.Module, values: Tensor) -> Callable[[], None]:
-    """Give a function that runs `part` on `values` and back."""
+    """Return a function that runs `part` on `values` and back."""
     gradient = torch.ones_like(part(values))
 
     def run() -> None:
@@ -161,13 +161,13 @@ def flop_of(run: Callable[[], object]) -> int:
 
 
 def matrix_product_flops() -> float:
-    """Give the floating point operations a second of a large matrix product."""
+    """Return the floating point operations a second of a large matrix product."""
     matrix = torch.randn(1024, 1024)
     return 2 * 1024**3 / least_seconds(lambda: matrix @ matrix)
 
 
 def copy_bytes() -> float:
-    """Give the bytes a second, read and written, of a copy that fits in no cache."""
+    """Return the bytes a second, read and written, of a copy that fits in no cache."""
     source = torch.zeros(64 * 1024**2)
     target = torch.empty_like(source)
     return 2 * source.nbytes / least_seconds(lambda: target.copy_(source))

@@ -23,14 +23,13 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, and its seconds would count
-from matplotlib.figure import Figure
 
-from digitsum.artifacts import write_csv
-from digitsum.data.pairs import draw_numbers, paired
+from digitsum.core.files import write_csv
+from digitsum.pairing.pairs import draw_numbers, paired
 from digitsum.data.splits import Split, load_split, save_split
-from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
+from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, new_axis, new_figure, save_png
 from digitsum.model.network import new_network
-from digitsum.params import load_params
+from digitsum.core.params import load_params
 from digitsum.training.loop import fit
 from studies.measuring import errors_in_one_line, machine, put_between
 
@@ -97,7 +96,7 @@ def measure(split: Path, pairs: int) -> list[float]:
 
 
 def peak_memory() -> int:
-    """Give the bytes of memory that this process has held at most."""
+    """Return the bytes of memory that this process has held at most."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux getrusage counts what the parent held when it started this process
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])  # type: ignore[index]
@@ -111,7 +110,7 @@ def enlarge(split: Split, images: int, pairs_per_image: int) -> Split:
 
 
 def markdown(rows: list[list[float]]) -> str:
-    """Give the table."""
+    """Return the table."""
     seconds = f"CPU-s for {PAIRS:,} pairs | CPU-s a million pairs"
     lines = [f"| images | pairs | {seconds} | data, MB | memory held at most, MB | peak memory, MB |"]
     lines.append("|---|---|---|---|---|---|---|")
@@ -121,7 +120,7 @@ def markdown(rows: list[list[float]]) -> str:
 
 def draw(rows: list[list[float]]) -> None:
     """Draw time and memory against the pairs, on logarithmic axes, with what would be proportional to the pairs."""
-    figure = Figure(figsize=(7, 4.5))
+    figure = new_figure(7, 4.5)
     axis = new_axis(figure, left=0.9, right=0.2, bottom=0.6, top=0.5)
     pairs = [row[1] for row in rows]
     epoch = [row[1] * row[3] / 1e6 for row in rows]

@@ -22,10 +22,10 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-from digitsum.data.idx import RawMnist, expected_digests, read_raw
-from digitsum.data.pairs import make_splits
+from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
+from digitsum.pairing.pairs import make_splits
 from digitsum.evaluation.predict import see_images
-from digitsum.params import load_params
+from digitsum.core.params import load_params
 from studies.measuring import errors_in_one_line, train_network
 
 FOLDS = 6
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def hold_out(raw: RawMnist, fold: int) -> RawMnist:
-    """Give MNIST with a fold of the training images in place of the test split, which is nowhere in it.
+    """Return MNIST with a fold of the training images in place of the test split, which is nowhere in it.
 
     A fold is images that follow one another; number 0 is the last.
     """
@@ -71,7 +71,7 @@ def line(name: str, found: Sequence[float]) -> str:
 
 
 def least_nll(logits: Tensor, digits: Tensor) -> float:
-    """Give the mean negative log-likelihood, nats, of logits [N, 10] at the temperature that makes it least.
+    """Return the mean negative log-likelihood, nats, of logits [N, 10] at the temperature that makes it least.
 
     So it compares networks that were trained with other smoothing of labels, or for longer. Guo et al., "On
     Calibration of Modern Neural Networks", arXiv 1706.04599.

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from digitsum.data.idx import RawMnist
+from digitsum.mnist.idx import RawMnist
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.trunks import TRUNKS
 
@@ -102,7 +102,7 @@ class Items(Dataset[Any]):
         return len(self.mnist.train_images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int, int]:
-        """Give image [1, 28, 28], digit, number, sum."""
+        """Return image [1, 28, 28], digit, number, sum."""
         number = int(torch.randint(0, 10, ())) if self.redraw else int(self.numbers[index])
         digit = int(self.mnist.train_labels[index])
         return self.prepare(self.mnist.train_images[index]), digit, number, digit + number
@@ -131,7 +131,7 @@ def learn(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
 
 
 def in_memory(mnist: RawMnist, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give the training images, normalised, [M, 1, 28, 28], and their digits [M]."""
+    """Return the training images, normalised, [M, 1, 28, 28], and their digits [M]."""
     images, digits = (torch.from_numpy(part.copy()).to(device) for part in (mnist.train_images, mnist.train_labels))
     return normalised(images), digits.long()
 

@@ -22,11 +22,11 @@ import torch
 import torch._dynamo  # the first optimizer would import it, at the cost of whoever comes first
 
 from benchmarks.peers import PEERS, Answers
-from digitsum.artifacts import write_csv, write_json
-from digitsum.data import idx
+from digitsum.core.files import write_csv, write_json
+from digitsum.mnist import idx
 from digitsum.data.splits import Split, load_split
 from digitsum.model.network import new_network
-from digitsum.params import Params, load_params
+from digitsum.core.params import Params, load_params
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
 from studies.measuring import errors_in_one_line, machine, params_digest, put_between, read_recipe, read_rows
@@ -97,7 +97,7 @@ def ours(training: Split, validation: Split, params: Params, seed: int, device: 
 
 
 def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, int, float, Any]:
-    """Give CPU-seconds, wall seconds and epochs to the first state of 99 % on digits, and its accuracies."""
+    """Return CPU-seconds, wall seconds and epochs to the first state of 99 % on digits, and its accuracies."""
     cpu = wall = 0.0
     digit, total, epochs = 0.0, None, 0
     while True:
@@ -116,7 +116,7 @@ def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, 
 
 @torch.no_grad()
 def score(answers: Answers, test: Split) -> tuple[float, float | None]:
-    """Give the accuracy on the test pairs of digit and, if there is one, sum."""
+    """Return the accuracy on the test pairs of digit and, if there is one, sum."""
     digits_right, sums_right = 0, None
     for start in range(0, len(test), 500):
         images, digits, numbers = test[start : start + 500]
@@ -128,7 +128,7 @@ def score(answers: Answers, test: Split) -> tuple[float, float | None]:
 
 
 def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[str, Any]:
-    """Give what benchmarks/results.json holds, from the runs; ratios are of the seconds of `clock`."""
+    """Return what benchmarks/results.json holds, from the runs; ratios are of the seconds of `clock`."""
     digits = {name: [float(run["digit"]) for run in runs if run["name"] == name] for name in ROUNDS}
     sums = {name: [float(run["sum"]) for run in runs if run["name"] == name and run["sum"]] for name in ROUNDS}
     seconds = {
@@ -150,19 +150,19 @@ def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[st
 
 
 def seconds_of(name: str, kind: str, runs: list[dict[str, str]]) -> dict[str, float]:
-    """Give median and range of the seconds that the runs of `name` took."""
+    """Return median and range of the seconds that the runs of `name` took."""
     values = [float(run[kind]) for run in runs if run["name"] == name]
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Give mean, standard deviation over seeds (none of one), and how many seeds."""
+    """Return mean, standard deviation over seeds (none of one), and how many seeds."""
     deviation = round(statistics.stdev(values), 6) if len(values) > 1 else None
     return {"mean": round(statistics.mean(values), 6), "sd": deviation, "n": len(values)}
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """Give the table of the README."""
+    """Return the table of the README."""
     unit = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[found["clock"]]
     lines = [
         f"| to 99 % of test digits | runs | {unit}, median (range) | `quick` takes | digit % | sum % | reached |",
@@ -185,7 +185,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def shown_spread(part: dict[str, Any]) -> str:
-    """Give an accuracy in percent, with its deviation if there is one."""
+    """Return an accuracy in percent, with its deviation if there is one."""
     return f"{100 * part['mean']:.2f}" + ("" if part["sd"] is None else f" ± {100 * part['sd']:.2f}")
 
 

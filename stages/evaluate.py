@@ -2,39 +2,35 @@
 
 from pathlib import Path
 
-from digitsum.artifacts import write_json
+from digitsum.core.files import write_json
+from digitsum.core.numerics import Compute, configure_torch
+from digitsum.core.runner import Stage
 from digitsum.data.splits import load_split
-from digitsum.evaluation.predict import predict, save_predictions, score_all_numbers, see_images
+from digitsum.evaluation.params import Evaluate
+from digitsum.evaluation.predict import encode_images, predict, save_predictions, score_all_numbers
 from digitsum.model.network import load_model
-from digitsum.numerics import compute_with
-from digitsum.params import load_params
-from digitsum.stage import run_stage
 
 
-def main() -> None:
+def main(stage: Stage) -> None:
     """Read the model and the test split; predict; write predictions, metrics and plots."""
-    params = load_params("evaluate")
-    compute_with(params.train.numerics, threads=2)  # a fixed number, as it decides on bits
+    params = stage.params(Evaluate)
+    configure_torch(stage.params(Compute))
     network = load_model("models/digitsum.safetensors")
     test = load_split(Path("data/paired/test.safetensors"))
-    # scikit-learn and matplotlib take seconds to import: not before the input has proved good.
-    from digitsum.evaluation.figures import draw_confusion, draw_mistakes
-    from digitsum.evaluation.metrics import confusion_table, headline_metrics, per_class_metrics, write_confusion
+    # scikit-learn and matplotlib take seconds to import: not before the input is checked.
+    from digitsum.evaluation.confusion import confusion_table, draw_confusion, write_confusion
+    from digitsum.evaluation.metrics import headline_metrics, per_class_metrics
+    from digitsum.evaluation.mistakes import draw_mistakes
 
-    evidence = see_images(network, test.images)
-    predictions = predict(network, test, evidence)
+    features = encode_images(network, test.images)
+    predictions = predict(network, test, features)
     save_predictions(Path("data/predictions/test.safetensors"), predictions)
-    all_numbers = score_all_numbers(network, test, evidence)
-    headline = headline_metrics(predictions, all_numbers, params.evaluate.calibration_bins)
+    headline = headline_metrics(predictions, score_all_numbers(network, test, features), params.calibration_bins)
     write_json(Path("metrics/evaluate.json"), headline)
     write_json(Path("metrics/per_class.json"), per_class_metrics(predictions))
     for answer in ("digit", "sum"):
         table = confusion_table(predictions, answer)
         write_confusion(Path(f"plots/confusion_{answer}.csv"), table)
         draw_confusion(Path(f"plots/confusion_{answer}.png"), table)
-    draw_mistakes(Path("plots/mistakes.png"), predictions, test, params.evaluate.mistakes_shown)
+    draw_mistakes(Path("plots/mistakes.png"), predictions, test, params.mistakes_shown)
     print("  ".join(f"{name} {headline[name]['accuracy']:.2%}" for name in ("digit", "sum", "joint")))
-
-
-if __name__ == "__main__":
-    run_stage("evaluate", main)

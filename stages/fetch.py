@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-from digitsum.data.idx import expected_digests
-from digitsum.data.sources import fetch_mnist
-from digitsum.params import load_params
-from digitsum.stage import run_stage
+from digitsum.core.runner import Stage
+from digitsum.mnist.idx import expected_digests
+from digitsum.mnist.params import Fetch, Mnist
+from digitsum.mnist.sources import fetch_mnist
 
 
-def main() -> None:
-    """Read params; try the sources in order; write data/raw."""
-    params = load_params("fetch").fetch
-    source = fetch_mnist(Path("data/raw"), expected_digests(params), params.timeout)
-    print(f"data/raw: four files of MNIST from {source}, digests right")
-
-
-if __name__ == "__main__":
-    run_stage("fetch", main)
+def main(stage: Stage) -> None:
+    """Keep data/raw if it is right; otherwise try the sources in order and write it."""
+    digests = expected_digests(stage.params(Mnist))
+    source = fetch_mnist(Path("data/raw"), digests, stage.params(Fetch).timeout)
+    print(f"data/raw: four files of MNIST, digests right, from {source}")

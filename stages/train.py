@@ -1,34 +1,33 @@
-"""Stage train: train the network on the training split, watching validation."""
+"""Stage train: train the network on the training split, scored on validation after every epoch."""
 
 from pathlib import Path
 
 import torch
 
+from digitsum.core.numerics import Compute
+from digitsum.core.runner import Stage
 from digitsum.data.splits import load_split
-from digitsum.model.network import cost, new_network, save_model
-from digitsum.numerics import compute_with
-from digitsum.params import load_params
-from digitsum.stage import inputs_digest, run_stage
+from digitsum.model.network import new_network, save_model
+from digitsum.model.params import Model
 from digitsum.training.checkpoint import Checkpoint
-from digitsum.training.devices import choose_device
-from digitsum.training.history import write_history
-from digitsum.training.loop import fit
+from digitsum.training.cost import cost
+from digitsum.training.devices import choose_device, device_name
+from digitsum.training.history import EpochResult, write_history
+from digitsum.training.loop import train_network
+from digitsum.training.params import Train, TrainingParams
 
 
-def main() -> None:
-    """Read two splits; train, or go on from a checkpoint; write the history every epoch, the model at the end."""
-    params = load_params("train")
-    compute_with(params.train.numerics, params.train.threads)
+def main(stage: Stage) -> None:
+    """Read two splits; train, or continue from a checkpoint; write the history every epoch, the model at the end."""
+    params = TrainingParams(stage.params(Model), stage.params(Train), stage.params(Compute))
     device = choose_device(params.train.device)
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
-    torch.manual_seed(params.train.seed)  # for the initial weights
-    network = new_network(params.model, training)
-    costs = cost(network)
-    trained: dict[str, str | int] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "numerics": params.train.numerics,
-        "threads": params.train.threads,
+    costs = cost(new_network(params.model, training))
+    trained = {
+        "device": device_name(device),
+        "numerics": params.compute.numerics,
+        "threads": params.compute.threads,
         "torch": torch.__version__.partition("+")[0],
     }
     print(
@@ -36,20 +35,16 @@ def main() -> None:
         f"{len(training):,} pairs"
     )
 
-    checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), inputs_digest("train", repr(trained)))
-    history = []
-    for result in fit(network, training, validation, params.train, device, checkpoint):
-        history.append(result)
+    def report(history: list[EpochResult]) -> None:
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history, costs)
+        epoch, training, validation = history[-1]
         print(
-            f"epoch {result.epoch:2}/{params.train.epochs:g}  loss {result.training.loss:.4f}  "
-            f"validation: loss {result.validation.loss:.4f}  digit {result.validation.digit_accuracy:.2%}  "
-            f"sum {result.validation.sum_accuracy:.2%}",
+            f"epoch {epoch:2}/{params.train.epochs:g}  loss {training.loss:.4f}  validation: loss "
+            f"{validation.loss:.4f}  digit {validation.digit_accuracy:.2%}  sum {validation.sum_accuracy:.2%}",
             flush=True,
         )
+
+    checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), stage.digest(repr(trained)))
+    network, _ = train_network(params, training, validation, device, checkpoint, on_epoch=report)
     save_model(Path("models/digitsum.safetensors"), network, **trained)
     checkpoint.delete()
-
-
-if __name__ == "__main__":
-    run_stage("train", main)

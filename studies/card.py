@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from digitsum.artifacts import write_bytes
-from digitsum.params import leaves, read_yaml
+from digitsum.core.files import write_bytes
+from digitsum.core.params import leaves, read_yaml
 from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
 from studies.measuring import errors_in_one_line
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def card() -> str:
-    """Give the card's text, from metrics/, dvc.lock, params.yaml and the studies, all as committed."""
+    """Return the card's text, from metrics/, dvc.lock, params.yaml and the studies, all as committed."""
     measured = _json("studies/model_card/metrics/robustness.json")
     evaluated, cost = _json("metrics/evaluate.json"), _json("metrics/train.json")
     per_class = _json("metrics/per_class.json")

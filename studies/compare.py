@@ -7,12 +7,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from digitsum.artifacts import write_json
-from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
+from digitsum.core.files import write_json
+from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, new_axis, new_figure, save_png
 from digitsum.report.significance import probability_of_beating
-from digitsum.stage import run_stage
+from digitsum.core.runner import run_stage
 
 Trials = dict[str, dict[int, dict[str, Any]]]
 """What studies.trial wrote, by the name of what was tried and by seed."""
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def read_trials(folder: Path) -> Trials:
-    """Give the scores in files such as shift-0.json: a name and a seed."""
+    """Return the scores in files such as shift-0.json: a name and a seed."""
     trials: Trials = {}
     for path in sorted(folder.glob("*.json")):
         name, _, seed = path.stem.rpartition("-")
@@ -67,26 +66,26 @@ def by_images(trials: Trials) -> dict[str, dict[int, dict[int, dict[str, Any]]]]
 
 
 def values(runs: Mapping[int, dict[str, Any]], score: str) -> list[float]:
-    """Give a score of all runs, seed by seed."""
+    """Return a score of all runs, seed by seed."""
     group, key = SCORES[score]
     return [runs[seed][group][key] for seed in sorted(runs)]
 
 
 def summary(runs: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Give mean and standard deviation over seeds of each score, and the number of weights."""
+    """Return mean and standard deviation over seeds of each score, and the number of weights."""
     scores = {score: values(runs, score) for score in SCORES}
     spread = {score: {"mean": round(mean(of), 5), "sd": round(stdev(of), 5)} for score, of in scores.items()}
     return {**spread, "seeds": len(runs), "weights": runs[0]["weights"]}
 
 
 def probability(one: Mapping[int, dict[str, Any]], other: Mapping[int, dict[str, Any]]) -> float:
-    """Give the part of the seeds with which `one` is judged better than `other`, see probability_of_beating."""
+    """Return the part of the seeds with which `one` is judged better than `other`, see probability_of_beating."""
     scores = [dict(zip(sorted(runs), values(runs, JUDGED), strict=True)) for runs in (one, other)]
     return probability_of_beating(*scores)
 
 
 def ranking(trials: Trials) -> list[str]:
-    """Give the names, the one first that beats the others most often; on a tie, the higher mean."""
+    """Return the names, the one first that beats the others most often; on a tie, the higher mean."""
 
     def place(name: str) -> tuple[float, float]:
         beaten = mean(probability(trials[name], trials[other]) for other in trials if other != name)
@@ -97,7 +96,7 @@ def ranking(trials: Trials) -> list[str]:
 
 def draw_accuracies(path: Path, trials: Trials) -> None:
     """Draw each run's accuracies of digit, sum and both, as a dot each, and their means."""
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(trials)))
+    figure = new_figure(8, 1.2 + 0.5 * len(trials))
     axis = new_axis(figure, left=1.3, right=0.2, bottom=0.6, top=0.5)
     for shift, score, colour in ((-0.22, "digit", BLUE), (0, "sum", ORANGE), (0.22, JUDGED, GREEN)):
         label = {JUDGED: "both, all numbers"}.get(score, score)
@@ -125,7 +124,7 @@ def draw_sums(path: Path, trials: Trials) -> None:
         name: 100 * (1 - np.mean([run["sums_right"] for run in runs.values()], axis=0)) for name, runs in trials.items()
     }
     most = max(table.max() for table in wrong.values())
-    figure = Figure(figsize=(3.6 * columns + 0.9, 3.7 * rows))
+    figure = new_figure(3.6 * columns + 0.9, 3.7 * rows)
     for place, (name, table) in enumerate(wrong.items()):
         row, column = divmod(place, columns)
         axis = new_axis(
@@ -148,7 +147,7 @@ def draw_sums(path: Path, trials: Trials) -> None:
 
 def draw_fewer(path: Path, fewer: dict[str, dict[int, dict[int, dict[str, Any]]]]) -> None:
     """Draw what part of the answers is wrong against the number of training images, a dot a run and lines of means."""
-    figure = Figure(figsize=(8, 4.5))
+    figure = new_figure(8, 4.5)
     axis = new_axis(figure, left=0.8, right=0.2, bottom=0.6, top=0.4)
     for colour, (fusion, sizes) in zip((BLUE, ORANGE), fewer.items(), strict=True):
         for score, style, shown in (("digit", ":", "digit"), (JUDGED, "-", "digit and sum, all numbers")):

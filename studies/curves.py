@@ -8,12 +8,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from matplotlib.figure import Figure
 
-from digitsum.artifacts import write_json
-from digitsum.figures import BLUE, ORANGE, new_axis, save_png
-from digitsum.stage import run_stage
-from digitsum.tensors import load_tensors
+from digitsum.core.files import write_json
+from digitsum.plotting.canvas import BLUE, ORANGE, new_axis, new_figure, save_png
+from digitsum.core.runner import run_stage
+from digitsum.data.tensors import load_tensors
 from studies.measuring import read_rows
 
 Curve = list[float]  # a value for each epoch, the first first
@@ -45,7 +44,7 @@ def main() -> None:
 
 
 def read_curves(path: Path) -> dict[tuple[str, str], Curve]:
-    """Give the curves in a CSV file, by score and split."""
+    """Return the curves in a CSV file, by score and split."""
     curves: dict[tuple[str, str], Curve] = defaultdict(list)
     for row in read_rows(path):
         curves[row["score"], row["split"]].append(float(row["value"]))
@@ -53,7 +52,7 @@ def read_curves(path: Path) -> dict[tuple[str, str], Curve]:
 
 
 def compare(theirs: Curve, ours: Curve) -> dict[str, Any]:
-    """Give both at some epochs and the mean of the last three, and how far apart they are at most but for the first."""
+    """Return both at some epochs and the mean of the last three, and how far apart they are at most but for the first."""
     epochs = {f"epoch {epoch}": slice(epoch - 1, epoch) for epoch in (1, 10, 20, len(theirs))}
     parts: dict[str, slice] = epochs | {"last three": slice(-3, None)}
     values = {name: {"log": mean(theirs[part]), "ours": mean(ours[part])} for name, part in parts.items()}
@@ -63,7 +62,7 @@ def compare(theirs: Curve, ours: Curve) -> dict[str, Any]:
 
 
 def last_batch(theirs: dict[tuple[str, str], Curve]) -> dict[str, Any]:
-    """Give what the log counts as right, and what is right among the images of the last batch with our network."""
+    """Return what the log counts as right, and what is right among the images of the last batch with our network."""
     predictions, _ = load_tensors(Path("data/predictions/test.safetensors"))
     result: dict[str, Any] = {"images": LAST_BATCH}
     for answer in ("digit", "sum"):
@@ -84,7 +83,7 @@ def draw(
     others: list[dict[tuple[str, str], Curve]],
 ) -> None:
     """Draw each curve of the log over ours, one below the other, and the floors under the losses."""
-    figure = Figure(figsize=(8, 3 * len(compared)))
+    figure = new_figure(8, 3 * len(compared))
     for place, (score, split) in enumerate(compared):
         below = 3 * (len(compared) - 1 - place)
         axis = new_axis(figure, left=0.8, right=0.2, bottom=0.6 + below, top=0.4 + 3 * place)

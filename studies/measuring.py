@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from digitsum.artifacts import write_bytes
+from digitsum.core.files import write_bytes
 from digitsum.data.splits import Split
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 from digitsum.model.network import Network, new_network
-from digitsum.numerics import compute_with, wanted
-from digitsum.params import Params, leaves, load_params, settings_digest
+from digitsum.core.numerics import compute_with, wanted
+from digitsum.core.params import Params, leaves, load_params, settings_digest
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import fit
 
@@ -32,17 +32,17 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def read_params(changes: Sequence[str] = ()) -> Params:
-    """Give the parameters of the stages pair and train, with `changes` as `dvc exp run -S` would set them."""
+    """Return the parameters of the stages pair and train, with `changes` as `dvc exp run -S` would set them."""
     return replace(load_params("train", changes=changes), pair=load_params("pair", changes=changes).pair)
 
 
 def read_recipe(path: Path) -> Params:
-    """Give the parameters that the lines of a recipe set."""
+    """Return the parameters that the lines of a recipe set."""
     return read_params(path.read_text().split())
 
 
 def params_digest(params: Params) -> str:
-    """Give the digest by which measured rows are known: of all parameters of data and training."""
+    """Return the digest by which measured rows are known: of all parameters of data and training."""
     groups = {"pair": asdict(params.pair), "model": asdict(params.model), "train": asdict(params.train)}
     return settings_digest(leaves(groups))
 
@@ -67,7 +67,7 @@ def train_network(params: Params, training: Split, validation: Split) -> tuple[N
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Give the rows of a CSV file of measurements; none if there is no file yet."""
+    """Return the rows of a CSV file of measurements; none if there is no file yet."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from digitsum.artifacts import write_json
+from digitsum.core.files import write_json
 from digitsum.data.splits import Split, load_split
 from digitsum.evaluation.predict import score_all_numbers, see_images
-from digitsum.figures import BLUE, GREEN, ORANGE, new_axis, save_png
+from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, new_axis, new_figure, save_png
 from digitsum.model.network import Network, load_model
-from digitsum.numerics import compute_with
-from digitsum.params import declared_path, load_params
-from digitsum.stage import run_stage
-from digitsum.tensors import identity, load_tensors
+from digitsum.core.numerics import compute_with
+from digitsum.core.params import declared_path, load_params
+from digitsum.core.runner import run_stage
+from digitsum.data.tensors import identity, load_tensors
 
 STAGE = "robustness"
 # Test images without a majority among the people who were asked what they show (label-errors, mturk/mnist_mturk.json).
@@ -88,7 +87,7 @@ DISTURBANCES: dict[str, tuple[str, Disturbance, list[float]]] = {
 def curve(
     network: Network, test: Split, unit: str, disturb: Disturbance, strengths: list[float]
 ) -> Iterator[tuple[str, float]]:
-    """Give the joint accuracy with all ten numbers, 0-1, undisturbed and at each strength."""
+    """Return the joint accuracy with all ten numbers, 0-1, undisturbed and at each strength."""
     yield "0", accuracy(network, test, test.images)
     for strength in strengths:
         versions = [accuracy(network, test, images) for images in disturb(test.images, strength)]
@@ -96,7 +95,7 @@ def curve(
 
 
 def accuracy(network: Network, test: Split, images: Tensor) -> float:
-    """Give the joint accuracy over `images`, uint8 [M, 28, 28], in place of those of `test`, with all ten numbers."""
+    """Return the joint accuracy over `images`, uint8 [M, 28, 28], in place of those of `test`, with all ten numbers."""
     return round(score_all_numbers(network, test, see_images(network, images)).joint_accuracy, 4)
 
 
@@ -120,7 +119,7 @@ def reliability(predictions: dict[str, Tensor], answer: str, bins: int) -> list[
 
 
 def doubtful(predictions: dict[str, Tensor]) -> dict[str, Any]:
-    """Give the joint accuracy without the pairs of images whose label is doubtful, and how many of these are right."""
+    """Return the joint accuracy without the pairs of images whose label is doubtful, and how many of these are right."""
     right = (predictions["predicted_digit"] == predictions["digit"]) & (
         predictions["predicted_sum"] == predictions["sum"]
     )
@@ -138,7 +137,7 @@ def doubtful(predictions: dict[str, Tensor]) -> dict[str, Any]:
 
 def draw_robustness(path: Path, accuracies: dict[str, dict[str, float]]) -> None:
     """Draw each disturbance's accuracy against its strength."""
-    figure = Figure(figsize=(12, 3.4))
+    figure = new_figure(12, 3.4)
     for place, (name, of) in enumerate(accuracies.items()):
         axis = new_axis(figure, left=0.6 + 3 * place, right=0.15 + 3 * (3 - place), bottom=0.6, top=0.4)
         strengths, percent = [float(strength) for strength in of], [100 * value for value in of.values()]
@@ -159,7 +158,7 @@ def draw_robustness(path: Path, accuracies: dict[str, dict[str, float]]) -> None
 
 def draw_reliability(path: Path, bins: dict[str, list[dict[str, float]]]) -> None:
     """Draw how often answers are right against how sure the network is of them."""
-    figure = Figure(figsize=(5, 4.6))
+    figure = new_figure(5, 4.6)
     axis = new_axis(figure, left=0.7, right=0.2, bottom=0.6, top=0.4)
     axis.plot([0, 100], [0, 100], color=GREEN, linestyle=":", label="as sure as right")
     for answer, colour, marker in (("digit", BLUE, "o"), ("sum", ORANGE, "x")):

@@ -15,12 +15,12 @@ import stages  # noqa: F401  prepares the environment as for a stage, before tor
 import torch
 import torch._dynamo  # the first optimizer would import it, at the cost of whoever comes first
 
-from digitsum.artifacts import write_csv
+from digitsum.core.files import write_csv
 from digitsum.data.splits import load_split
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import new_network
-from digitsum.numerics import compute_with
-from digitsum.params import load_params
+from digitsum.core.numerics import compute_with
+from digitsum.core.params import load_params
 from digitsum.training.loop import fit
 from studies.measuring import errors_in_one_line, machine
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import stages  # noqa: F401  prepares the environment as for a stage, before torch is imported
 
 # isort: split
-from digitsum.artifacts import write_csv
-from digitsum.data.idx import expected_digests, read_raw
-from digitsum.data.pairs import make_splits
+from digitsum.core.files import write_csv
+from digitsum.mnist.idx import expected_digests, read_raw
+from digitsum.pairing.pairs import make_splits
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, score_all_numbers, see_images
-from digitsum.params import Params, load_params
+from digitsum.core.params import Params, load_params
 from digitsum.training.devices import choose_device
 from studies.measuring import (
     errors_in_one_line,
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def variants() -> dict[str, Params]:
-    """Give the parameters of all that is trained, by name: the default, then the recipes."""
+    """Return the parameters of all that is trained, by name: the default, then the recipes."""
     return {"default": read_params()} | {path.name: read_recipe(path) for path in sorted(Path("recipes").iterdir())}
 
 
@@ -85,7 +85,7 @@ def train_and_score(name: str, params: Params, seed: int) -> dict[str, str]:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Give the table: mean and standard deviation of each accuracy, median and range of the seconds."""
+    """Return the table: mean and standard deviation of each accuracy, median and range of the seconds."""
     lines = [
         "| | numerics | weights | seeds | digit % | sum % | joint % | all numbers, joint % | wall s | CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -20,19 +20,19 @@ def main() -> None:
 
 
 def begin(name: str) -> str:
-    """Give the line that a table stands below."""
+    """Return the line that a table stands below."""
     return f"<!-- {name}: written by `make tables` -->"
 
 
 def changes(study: str) -> str:
-    """Give what changing one thing at a time does to an older solution."""
+    """Return what changing one thing at a time does to an older solution."""
     trials = read_trials(Path("studies", study, "trials"))
     first = {"as_it_was": trials.pop("as_it_was")}
     return scores({name.replace("_", " "): runs for name, runs in (first | trials).items()}, {})
 
 
 def fusions() -> str:
-    """Give the fusions, in the order in which they beat one another."""
+    """Return the fusions, in the order in which they beat one another."""
     results = json.loads(Path("studies/fusions/metrics/fusions.json").read_text())
     trials = read_trials(Path("studies/fusions/trials"))
     seconds = {row["fusion"]: f"{float(row['of_shift']):.2f}" for row in read_rows(Path("studies/fusions/seconds.csv"))}
@@ -50,7 +50,7 @@ def fusions() -> str:
 
 
 def scores(trials: Trials, more: dict[str, dict[str, str]]) -> str:
-    """Give a line for each name: weights, mean ± standard deviation over seeds of the accuracies, `more` columns."""
+    """Return a line for each name: weights, mean ± standard deviation over seeds of the accuracies, `more` columns."""
     heads = ["", "weights", "seeds", *(f"{score.replace('all_numbers_', 'all numbers, ')} %" for score in SCORES)]
     heads += more
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]

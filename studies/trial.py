@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from digitsum.artifacts import write_json
-from digitsum.data.idx import expected_digests, read_raw
-from digitsum.data.pairs import make_splits
+from digitsum.core.files import write_json
+from digitsum.mnist.idx import expected_digests, read_raw
+from digitsum.pairing.pairs import make_splits
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import predict, right_with_all_numbers, score_all_numbers, see_images
 from digitsum.model.network import new_network
-from digitsum.numerics import compute_with
-from digitsum.params import declared_path, load_params
-from digitsum.stage import current_stage, inputs_digest, run_stage
+from digitsum.core.numerics import compute_with
+from digitsum.core.params import declared_path, load_params
+from digitsum.core.runner import current_stage, inputs_digest, run_stage
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_curves
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def by_digit(rights: Tensor, digits: Tensor) -> list[list[float]]:
-    """Give what part is right for each digit, a row, with each number, a column; rights bool [10, M], digits [M]."""
+    """Return what part is right for each digit, a row, with each number, a column; rights bool [10, M], digits [M]."""
     return [[round(part, 4) for part in rights[:, digits == digit].double().mean(1).tolist()] for digit in range(10)]
 
 

@@ -18,8 +18,8 @@ import pytest
 import stage_server
 import yaml
 
-from digitsum import numerics
-from digitsum.data import idx
+from digitsum.core import numerics
+from digitsum.mnist import idx
 
 # PyTorch and DVC are imported where they are used: pytest reads this file in a process that runs no test, too.
 
@@ -36,7 +36,7 @@ STAGES = ["fetch", "pair", "train", "evaluate"]
 
 
 def stages_run(printed):
-    """Give the stages whose commands DVC ran, by what it printed."""
+    """Return the stages whose commands DVC ran, by what it printed."""
     return [stage for stage in STAGES if f"Running stage '{stage}'" in printed]
 
 
@@ -66,7 +66,7 @@ class TinyMnist:
 
 @pytest.fixture(scope="session")
 def tiny_mnist(tmp_path_factory):
-    """Give 400 training and 100 test images in MNIST's format, as .gz files in a folder."""
+    """Return 400 training and 100 test images in MNIST's format, as .gz files in a folder."""
     folder = tmp_path_factory.mktemp("mirror")
     train_labels, test_labels = np.arange(400) % 10, np.arange(100) % 10
     arrays = {
@@ -83,7 +83,7 @@ def tiny_mnist(tmp_path_factory):
 
 @pytest.fixture
 def raw(tiny_mnist, tmp_path):
-    """Give the tiny data set, read."""
+    """Return the tiny data set, read."""
     for name, content in tiny_mnist.contents.items():
         (tmp_path / name).write_bytes(content)
     return idx.read_raw(tmp_path, tiny_mnist.digests)
@@ -91,8 +91,8 @@ def raw(tiny_mnist, tmp_path):
 
 @pytest.fixture
 def splits(raw):
-    """Give the tiny data set as 350 training, 50 validation and 100 test images, each with one number."""
-    from digitsum.data.pairs import make_splits
+    """Return the tiny data set as 350 training, 50 validation and 100 test images, each with one number."""
+    from digitsum.pairing.pairs import make_splits
 
     return make_splits(raw, 50, 1, 0)
 
@@ -231,7 +231,7 @@ class Project:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def outputs(self):
-        """Give the bytes of every file that a stage has made, by path."""
+        """Return the bytes of every file that a stage has made, by path."""
         folders = ("data", "models", "metrics", "plots")
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
@@ -284,7 +284,7 @@ def copy_project(folder, tiny_mnist):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_mnist):
-    """Give a project on tiny data in which all stages have run once, and their results are committed; touch not."""
+    """Return a project on tiny data in which all stages have run once, and their results are committed; touch not."""
     project = copy_project(tmp_path_factory.mktemp("finished"), tiny_mnist)
     assert project.reproduce() == STAGES
     project.succeed("git", "add", "--all")
@@ -294,5 +294,5 @@ def finished(tmp_path_factory, tiny_mnist):
 
 @pytest.fixture
 def project(finished, tmp_path):
-    """Give a copy of the finished project that a test may change."""
+    """Return a copy of the finished project that a test may change."""
     return finished.copy(tmp_path / "project")

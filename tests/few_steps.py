@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from digitsum import numerics
+from digitsum.core import numerics
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {"lr": 0.01, "weight_decay": 0.01, "label_smoothing": 0.05, "sum_loss_share": 0.5, "average_decay": 0.9}
@@ -23,7 +23,7 @@ def main():
     from digitsum.data.splits import Split
     from digitsum.evaluation.predict import predict, see_images
     from digitsum.model.network import Network
-    from digitsum.params import load_params
+    from digitsum.core.params import load_params
     from digitsum.training.loop import fit
 
     numerics.compute_with("portable", threads=2)

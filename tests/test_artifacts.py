@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from digitsum.artifacts import write_bytes, write_csv, write_json
+from digitsum.core.files import write_bytes, write_csv, write_json
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import copy_project
 
-from digitsum.data import idx
+from digitsum.mnist import idx
 
 
 def assert_one_clear_line(printed, message):
@@ -145,7 +145,7 @@ def test_a_read_only_folder_is_named(project):
 def test_too_little_memory_is_named(project):
     code, printed = project.run(
         *(sys.executable, "-c"),
-        "import stages, torch; from digitsum.stage import run_stage; run_stage('train', lambda: torch.empty(2**50))",
+        "import stages, torch; from digitsum.core.runner import run_stage; run_stage('train', lambda: torch.empty(2**50))",
     )
     assert code == 1
     assert_one_clear_line(printed, "error: out of memory")

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from benchmarks import costs, growth, held_out, speed
 from benchmarks.peers import PEERS, Items
-from digitsum.data.pairs import make_splits
+from digitsum.pairing.pairs import make_splits
 from digitsum.data.splits import load_split, save_split
-from digitsum.errors import DigitsumError
-from digitsum.params import load_params
+from digitsum.core.errors import DigitsumError
+from digitsum.core.params import load_params
 from studies.measuring import train_network
 
 

@@ -7,10 +7,10 @@ import torch
 from test_training import CPU, settings, weights_of
 from torch import nn
 
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 from digitsum.model.network import Network
-from digitsum.stage import inputs_digest
-from digitsum.tensors import load_tensors, save_tensors
+from digitsum.core.runner import inputs_digest
+from digitsum.data.tensors import load_tensors, save_tensors
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.loop import fit
 
@@ -43,7 +43,7 @@ def train(splits, checkpoint=None, seed=0, fusion="shift", **changes):
 
 @pytest.fixture
 def killed(splits, tmp_path):
-    """Give the file of a run that was killed in its first epoch."""
+    """Return the file of a run that was killed in its first epoch."""
     path = tmp_path / "checkpoint"
     with pytest.raises(Killed):
         train(splits, Deadly(path, 3))

@@ -8,7 +8,7 @@ import torch
 
 from digitsum import cli
 from digitsum.model.network import Network, save_model
-from digitsum.tensors import METADATA
+from digitsum.data.tensors import METADATA
 
 
 def run(monkeypatch, *arguments):

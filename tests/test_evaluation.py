@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from digitsum.data.pairs import make_splits
+from digitsum.pairing.pairs import make_splits
 from digitsum.evaluation.figures import draw_confusion, draw_mistakes
 from digitsum.evaluation.metrics import (
     calibration_error,
@@ -29,7 +29,7 @@ from digitsum.evaluation.predict import (
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.model.trunks import TRUNKS
-from digitsum.tensors import load_tensors
+from digitsum.data.tensors import load_tensors
 
 
 def answers(digits, numbers, said_digits, said_sums, sure=0.9):

@@ -25,7 +25,7 @@ LOOP = "for seed in 1 2; do dvc exp run --temp -S train.seed=$seed; done"
 
 @pytest.fixture(scope="module")
 def experiment(finished, tmp_path_factory):
-    """Give a copy of the finished project in which an experiment with another fusion has run."""
+    """Return a copy of the finished project in which an experiment with another fusion has run."""
     project = finished.copy(tmp_path_factory.mktemp("experiment") / "project")
     project.printed = project.succeed("dvc", "exp", "run", "-S", "model.fusion=concat", "-S", "train.lr=0.00001")
     return project
@@ -168,8 +168,8 @@ def test_a_sweep_by_a_loop_runs_every_experiment(project):
 
 @pytest.fixture(scope="module")
 def page(experiment):
-    """Give the page that compares the experiment with the commit before it."""
-    experiment.succeed("python", "-m", "digitsum.plots_page", "HEAD")
+    """Return the page that compares the experiment with the commit before it."""
+    experiment.succeed("python", "-m", "tools.plots_page", "HEAD")
     return experiment.folder / "dvc_plots/index.html"
 
 

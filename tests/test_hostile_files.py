@@ -9,12 +9,12 @@ import torch
 import yaml
 from test_training import CPU, settings
 
-from digitsum import contract
+from tools import check
 from digitsum.data.splits import load_split, save_split
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 from digitsum.model.network import Network, load_model, save_model
-from digitsum.params import load_params
-from digitsum.tensors import load_tensors
+from digitsum.core.params import load_params
+from digitsum.data.tensors import load_tensors
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.loop import fit
 
@@ -254,7 +254,7 @@ def test_a_mutated_lock_file_is_not_taken_for_the_right_one(mutate, project, mon
 
 
 def what_counts(lock):
-    """Give the commands, digests and parameters in a lock file: not sizes, nor the order."""
+    """Return the commands, digests and parameters in a lock file: not sizes, nor the order."""
     return {
         stage: (
             entry["cmd"],

@@ -9,8 +9,8 @@ import torch
 from conftest import idx_bytes
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-from digitsum.data import idx
-from digitsum.errors import DigitsumError
+from digitsum.mnist import idx
+from digitsum.core.errors import DigitsumError
 
 
 def test_arrays_are_those_that_torchvision_reads(tiny_mnist, tmp_path):

@@ -15,7 +15,7 @@ import yaml
 from conftest import STAGES
 from dvc.exceptions import ReproductionError
 
-from digitsum.stage import LOCK
+from digitsum.core.runner import LOCK
 
 # A change that makes each stage run, and not only come from the cache.
 CHANGES = {
@@ -57,7 +57,7 @@ IN_STEPS = {"plots/training.csv", "metrics/train.json", "dvc.lock"}
 
 @pytest.fixture(scope="session")
 def uninterrupted(finished, tmp_path_factory):
-    """Give a function from a stage to what a run with its change leaves when nothing disturbs it."""
+    """Return a function from a stage to what a run with its change leaves when nothing disturbs it."""
     left = {}
 
     def give(stage):
@@ -233,7 +233,7 @@ def holder(project):
 
 
 def stage_at_work(project, state=None):
-    """Give the process of the last stage that began, if it is still there, and in `state`, such as T for stopped."""
+    """Return the process of the last stage that began, if it is still there, and in `state`, such as T for stopped."""
     if not holder(project).exists():
         return None
     process = int(holder(project).read_text().split()[-1])
@@ -245,7 +245,7 @@ def stage_at_work(project, state=None):
 
 
 def wait_for(condition):
-    """Give what `condition` gives once it is true; fail after a minute."""
+    """Return what `condition` gives once it is true; fail after a minute."""
     for _ in range(600):
         if found := condition():
             return found

@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 import digitsum
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS, LinearOfBoth
 from digitsum.model.network import Network, cost, load_model, save_model
 from digitsum.model.trunks import TRUNKS, Pooled
-from digitsum.tensors import load_tensors, save_tensors
+from digitsum.data.tensors import load_tensors, save_tensors
 
 EMBEDDING = 7
 
@@ -52,7 +52,7 @@ def test_shift_gives_no_probability_to_a_sum_that_the_number_rules_out():
 
 
 def shift_as_layers():
-    """Give what turns [digit_logits; 1] into the sum logits of `shift`, for each number: [10, 19, 11].
+    """Return what turns [digit_logits; 1] into the sum logits of `shift`, for each number: [10, 19, 11].
 
     Where a sum is impossible the logit is -10,000, whose exponential is 0 in float32.
     """
@@ -132,7 +132,7 @@ def test_load_model_gives_the_saved_network_back(name, trunk, tmp_path):
 
 
 def shapes_in(network):
-    """Give the shape that each layer of `network` gives for an image and a number, without the batch."""
+    """Return the shape that each layer of `network` gives for an image and a number, without the batch."""
     shapes = []
     for layer in network.modules():
         if not list(layer.children()):

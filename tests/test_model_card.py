@@ -15,7 +15,7 @@ def test_the_card_is_that_of_the_committed_metrics(monkeypatch):
 
 @pytest.fixture
 def images():
-    """Give two images with a white square, 4 pixels wide, in the middle."""
+    """Return two images with a white square, 4 pixels wide, in the middle."""
     pixels = torch.zeros(2, 28, 28, dtype=torch.uint8)
     pixels[:, 12:16, 12:16] = 255
     return pixels

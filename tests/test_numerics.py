@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from digitsum import numerics
-from digitsum.errors import DigitsumError
+from digitsum.core import numerics
+from digitsum.core.errors import DigitsumError
 
 # What tests/few_steps.py prints on every x86-64 CPU with AVX2. When training computes something else on purpose,
 # or PyTorch is another: run it, and `make test-portable`.
@@ -86,7 +86,7 @@ def test_the_bits_are_the_same_on_an_emulated_cpu_without_avx512():
 def test_deterministic_algorithms_are_asked_for_and_the_compiler_is_not_imported_for_it():
     code = """
 import sys
-from digitsum import numerics
+from digitsum.core import numerics
 numerics.prepare("portable")
 numerics.compute_with("portable", 1)
 import torch

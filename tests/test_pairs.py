@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from digitsum.data.pairs import draw_numbers, make_splits
+from digitsum.pairing.pairs import draw_numbers, make_splits
 from digitsum.data.splits import load_split, normalisation, save_split
-from digitsum.errors import DigitsumError
-from digitsum.tensors import load_tensors, save_tensors
+from digitsum.core.errors import DigitsumError
+from digitsum.data.tensors import load_tensors, save_tensors
 
 
 def images_of(split):

@@ -7,16 +7,16 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.model.trunks import TRUNKS
-from digitsum.params import GROUPS, load_params
+from digitsum.core.params import GROUPS, load_params
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Give a folder with this project's params.yaml and dvc.yaml."""
+    """Return a folder with this project's params.yaml and dvc.yaml."""
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     return tmp_path

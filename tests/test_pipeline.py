@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT, STAGES, stages_run
 
 from digitsum.model.network import load_model
-from digitsum.tensors import load_tensors
+from digitsum.data.tensors import load_tensors
 
 
 def test_the_stages_make_every_declared_output(finished):

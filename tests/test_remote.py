@@ -6,14 +6,14 @@ import shutil
 import pytest
 from conftest import STAGES, Project
 
-from digitsum import contract
+from tools import check
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def shared(project, tmp_path):
-    """Give a project that has pushed everything to a remote, a folder here."""
+    """Return a project that has pushed everything to a remote, a folder here."""
     project.succeed("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
     project.succeed("git", "commit", "--all", "--quiet", "--message", "Add a remote")
     project.succeed("dvc", "push", "--run-cache")
@@ -22,7 +22,7 @@ def shared(project, tmp_path):
 
 @pytest.fixture
 def clone(shared, tmp_path, tiny_mnist):
-    """Give a fresh clone: no data, no model, no cache."""
+    """Return a fresh clone: no data, no model, no cache."""
     shared.succeed("git", "clone", "--quiet", "--bare", str(shared.folder), str(tmp_path / "hub"))
     shared.succeed("git", "remote", "add", "origin", str(tmp_path / "hub"))
     shared.succeed("git", "clone", "--quiet", str(tmp_path / "hub"), str(tmp_path / "clone"))
@@ -68,7 +68,7 @@ def test_a_missing_remote_is_a_clear_error(clone):
 
 
 def test_the_gate_passes_a_fresh_clone_without_data(clone):
-    printed = clone.succeed("python", "-m", "digitsum.contract")
+    printed = clone.succeed("python", "-m", "tools.check")
     assert printed == "".join(f"{stage}: as dvc.lock records it\n" for stage in STAGES)
     assert not (clone.folder / "data").exists()
 
@@ -87,7 +87,7 @@ def test_the_gate_names_the_stage_that_is_stale_and_why(clone, file, old, new, s
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     assert contract.stale_stages(clone.folder) == stale
-    code, printed = clone.run("python", "-m", "digitsum.contract")
+    code, printed = clone.run("python", "-m", "tools.check")
     assert code == 1
     assert f"{next(iter(stale))}: \n    stale: {stale[next(iter(stale))][0]}" in printed
     assert "run `make repro` and commit" in printed
@@ -97,7 +97,7 @@ def test_the_gate_names_the_stage_that_is_stale_and_why(clone, file, old, new, s
 def test_the_gate_says_in_one_line_that_a_file_has_an_open_conflict(clone, file):
     path = clone.folder / file
     path.write_text(f"<<<<<<< HEAD\n{path.read_text()}=======\n>>>>>>> other\n")
-    code, printed = clone.run("python", "-m", "digitsum.contract")
+    code, printed = clone.run("python", "-m", "tools.check")
     assert code == 1
     assert "Traceback" not in printed
     assert len(printed.splitlines()) == 1

@@ -16,7 +16,7 @@ DIGITS = np.arange(IMAGES) % 10
 
 
 def answers(wrong=(), seed=0, pairs=1):
-    """Give the answers of a model that takes the digits of some images for the next one, and adds without a mistake."""
+    """Return the answers of a model that takes the digits of some images for the next one, and adds without a mistake."""
     image = np.tile(np.arange(IMAGES), pairs)
     number = np.random.default_rng(seed).integers(0, 10, len(image))
     said = DIGITS.copy()
@@ -28,7 +28,7 @@ def answers(wrong=(), seed=0, pairs=1):
 
 
 def run_of(given, name="base", **changes):
-    """Give the run of a model with these answers."""
+    """Return the run of a model with these answers."""
     right = {answer: (given.said[answer] == given.truth[answer]).mean() for answer in ("digit", "sum")}
     confusion = {}
     for answer, classes in (("digit", 10), ("sum", 19)):
@@ -59,7 +59,7 @@ def with_params(run, **changes):
 
 
 def spoiled(images, **changes):
-    """Give the run of a model that has so many more images wrong, spread over the classes."""
+    """Return the run of a model that has so many more images wrong, spread over the classes."""
     return run_of(answers([*WRONG, *range(1, 1 + 7 * images, 7)]), "head", **changes)
 
 
@@ -261,7 +261,7 @@ def test_the_json_holds_what_the_text_says():
 
 @pytest.fixture
 def branch(project):
-    """Give a project whose branch `slow` has a learning rate with which nothing is learnt."""
+    """Return a project whose branch `slow` has a learning rate with which nothing is learnt."""
     project.succeed("git", "checkout", "--quiet", "-b", "slow")
     project.set_param("train.lr", 1e-9)
     project.reproduce()

@@ -14,10 +14,10 @@ import yaml
 from conftest import DIGEST_KEYS, ROOT, STAGES, idx_bytes
 from dvc.exceptions import ReproductionError
 
-from digitsum import contract
-from digitsum.data import idx
-from digitsum.errors import DigitsumError
-from digitsum.params import Group, declared_values
+from tools import check
+from digitsum.mnist import idx
+from digitsum.core.errors import DigitsumError
+from digitsum.core.params import Group, declared_values
 
 LETTERS = {stage[0]: stage for stage in STAGES}
 

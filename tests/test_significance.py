@@ -18,7 +18,7 @@ from digitsum.report.significance import (
 
 
 def models(lost, won, both_right=0, both_wrong=0):
-    """Give what two models have right of some images, as floats."""
+    """Return what two models have right of some images, as floats."""
     base = [1.0] * lost + [0.0] * won + [1.0] * both_right + [0.0] * both_wrong
     head = [0.0] * lost + [1.0] * won + [1.0] * both_right + [0.0] * both_wrong
     return np.array(base), np.array(head)
@@ -151,7 +151,7 @@ def test_the_probability_of_beating_counts_paired_seeds_and_ties_for_a_half():
 
 
 def draw_models(draws, images=10_000):
-    """Give two models that are equally good: they fail on the same kinds of images, each by chances of its own."""
+    """Return two models that are equally good: they fail on the same kinds of images, each by chances of its own."""
     failing = np.zeros(images)
     failing[:150] = draws.uniform(0, 0.6, 150)
     return [1.0 * (draws.random(images) >= failing) for _ in range(2)]

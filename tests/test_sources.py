@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from torchvision.datasets import MNIST
 
-from digitsum.data import idx, sources
-from digitsum.errors import DigitsumError
+from digitsum.mnist import idx, sources
+from digitsum.core.errors import DigitsumError
 
 MIRRORS = sources.TORCHVISION_MIRRORS
 PATIENT, IMPATIENT = 30, 0.3  # seconds: what works is not hurried on a busy machine
@@ -28,7 +28,7 @@ def no_real_network(monkeypatch):
 
 @pytest.fixture
 def serve():
-    """Give a function that starts a web server on this machine and gives its URL.
+    """Return a function that starts a web server on this machine and gives its URL.
 
     It takes what answers a path: (status, body), or (status, body, length announced, seconds to wait after the body).
     """
@@ -188,7 +188,7 @@ def make_archive(path, members):
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """Give a function that puts an `npm` on the PATH whose `pack` gives an archive, or fails."""
+    """Return a function that puts an `npm` on the PATH whose `pack` gives an archive, or fails."""
 
     def install(archive=None, script=None):
         folder = tmp_path / "bin"

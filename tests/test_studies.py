@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import DIGEST_KEYS, ROOT, Project, copy_project
 
-from digitsum import contract
+from tools import check
 from digitsum.model.fusions import FUSIONS
 from studies import compare, curves, tables
 from studies.measuring import read_rows
@@ -140,7 +140,7 @@ def test_both_older_solutions_are_the_same_pipeline_with_other_parameters():
 
 @pytest.fixture
 def study(tmp_path, tiny_mnist, request):
-    """Give a project on tiny data with the pipeline of one study, its trials made few and short."""
+    """Return a project on tiny data with the pipeline of one study, its trials made few and short."""
     (tmp_path / "project").mkdir()
     project = copy_project(tmp_path / "project", tiny_mnist)
     folder = project.folder / "studies" / request.param

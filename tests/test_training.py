@@ -12,12 +12,12 @@ from conftest import ROOT
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from digitsum.data.pairs import make_splits
-from digitsum.errors import DigitsumError
+from digitsum.pairing.pairs import make_splits
+from digitsum.core.errors import DigitsumError
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
-from digitsum.model.views import look
-from digitsum.params import load_params
+from digitsum.model.preprocess import look
+from digitsum.core.params import load_params
 from digitsum.training.augment import affine_maps, draw_warps
 from digitsum.training.devices import choose_device
 from digitsum.training.history import write_history
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**changes):
-    """Give the training parameters of params.yaml, made small, with some changed."""
+    """Return the training parameters of params.yaml, made small, with some changed."""
     params = load_params("train", ROOT).train
     small = {"threads": 1, "epochs": 2, "batch_size": 50, "translation": 1.0, "rotation": 3.0}
     return dataclasses.replace(params, **{**small, **changes})

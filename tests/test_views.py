@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from digitsum.model.views import after, look, same, upright
+from digitsum.model.preprocess import after, look, same, upright
 
 
 def stroke(slant=0.0, x=13.5, y=13.5):

@@ -16,7 +16,7 @@ MADE_BY_CI_TOO = {"make lint", "make test"}  # .ci/run calls them; here it would
 
 
 def scripts(name):
-    """Give the scripts of a workflow's only job by the names of their steps."""
+    """Return the scripts of a workflow's only job by the names of their steps."""
     (job,) = WORKFLOWS[name]["jobs"].values()
     return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
 
@@ -48,7 +48,7 @@ def test_actions_are_pinned_and_permissions_are_least():
 
 @pytest.fixture
 def installed(project):
-    """Give a project in which make finds everything installed: what runs these tests."""
+    """Return a project in which make finds everything installed: what runs these tests."""
     (project.folder / ".venv").mkdir()
     (project.folder / ".venv/bin").symlink_to(Path(sys.prefix, "bin"))
     for mark in (".runs", ".tests"):
@@ -118,7 +118,7 @@ esac
 
 @pytest.fixture
 def post(tmp_path, monkeypatch):
-    """Give a function that runs the comment's script on a report; it gives the calls to GitHub and what was posted."""
+    """Return a function that runs the comment's script on a report; it gives the calls to GitHub and what was posted."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gh").write_text(GH)
     (tmp_path / "bin/gh").chmod(0o755)

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 
 GOT_WORSE = 3  # exit status, told from 1 for an error
 
@@ -47,7 +47,7 @@ def info(path: Path) -> None:
 
     Equal identities mean equal content, wherever and however it is stored. Raises DigitsumError if it cannot be read.
     """
-    from digitsum.tensors import identity, load_tensors
+    from digitsum.data.tensors import identity, load_tensors
 
     tensors, config = load_tensors(path)
     for key, value in config.items():

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from digitsum.errors import DigitsumError
-from digitsum.tensors import load_tensors, save_tensors
+from digitsum.core.errors import DigitsumError
+from digitsum.data.tensors import load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Split:
         return len(self.image_index)
 
     def __getitem__(self, pairs: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give of these pairs the images, uint8 [N, 28, 28], the digits and the numbers, int64 [N]."""
+        """Return of these pairs the images, uint8 [N, 28, 28], the digits and the numbers, int64 [N]."""
         image_index = self.image_index[pairs]
         return self.images.index_select(0, image_index), self.digits[image_index].long(), self.numbers[pairs].long()
 
     def to(self, device: torch.device) -> "Split":
-        """Give the split with all its tensors on `device`."""
+        """Return the split with all its tensors on `device`."""
         return Split(*(tensor.to(device) for tensor in (self.images, self.digits, self.image_index, self.numbers)))
 
     @property
@@ -43,7 +43,7 @@ class Split:
 
 
 def normalisation(images: Tensor) -> tuple[float, float]:
-    """Give the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
+    """Return the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
 
     In float64 sums of whole numbers are exact, so the result has the same bits in whatever order they are added; a part
     of the images at a time, for that takes 8 bytes a pixel.

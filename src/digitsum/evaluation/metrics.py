@@ -1,48 +1,37 @@
-"""Metrics of a set of predictions: the headline, figures per class, confusion tables."""
+"""Metrics of a set of predictions: the headline and figures per class."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from digitsum.artifacts import write_csv
 from digitsum.evaluation.predict import AllNumbersScore, Predictions
 
 DECIMALS = 4  # what 10,000 test images can carry: one image is 0.0001
 
 
-@dataclass(frozen=True)
-class ConfusionTable:
-    """Counts int [C, C] of what is true (rows) against what was answered (columns), for `answer`: digit or sum."""
-
-    answer: str
-    counts: NDArray[np.int64]
-
-
 def headline_metrics(
     predictions: Predictions, all_numbers: AllNumbersScore, calibration_bins: int
 ) -> dict[str, dict[str, float]]:
-    """Give accuracies (0-1), losses (mean cross-entropy in nats) and calibration errors (0-1), rounded."""
-    digit_right = predictions.predicted_digits == predictions.digits
-    sum_right = predictions.predicted_sums == predictions.sums
+    """Return accuracies (0-1), losses (mean cross-entropy in nats) and calibration errors (0-1), rounded."""
+    digit_correct = predictions.predicted_digits == predictions.digits
+    sum_correct = predictions.predicted_sums == predictions.sums
     metrics = {
         "digit": {
-            "accuracy": _mean(digit_right),
+            "accuracy": _mean(digit_correct),
             "loss": _mean(predictions.digit_loss),
             "calibration_error": calibration_error(
                 predictions.digit_probabilities, predictions.digits, calibration_bins
             ),
         },
         "sum": {
-            "accuracy": _mean(sum_right),
+            "accuracy": _mean(sum_correct),
             "loss": _mean(predictions.sum_loss),
             "calibration_error": calibration_error(predictions.sum_probabilities, predictions.sums, calibration_bins),
         },
-        "joint": {"accuracy": _mean(digit_right & sum_right)},
+        "joint": {"accuracy": _mean(digit_correct & sum_correct)},
         "all_numbers": {
             "sum_accuracy": all_numbers.sum_accuracy,
             "joint_accuracy": all_numbers.joint_accuracy,
@@ -51,46 +40,30 @@ def headline_metrics(
     return {group: {key: round(value, DECIMALS) for key, value in values.items()} for group, values in metrics.items()}
 
 
-def calibration_error(probabilities: Tensor, truth: Tensor, bins: int) -> float:
-    """Give the expected calibration error: how far confidence and accuracy lie apart, on average over answers.
+def calibration_error(probabilities: Tensor, actual: Tensor, bins: int) -> float:
+    """Return the expected calibration error: how far confidence and accuracy lie apart, on average over answers.
 
     Answers are sorted into `bins` bins of equal width by the probability of the answer given (Guo et al.,
-    arXiv 1706.04599, section 2). probabilities float [P, C], truth int64 [P]; the result lies in 0-1.
+    arXiv 1706.04599, section 2). probabilities float [P, C], actual int64 [P]; the result lies in 0-1.
     """
-    confidence, answer = (values.numpy() for values in probabilities.double().max(dim=1))
-    right = (answer == truth.numpy()).astype(np.float64)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(right))
-
-
-def confusion_table(predictions: Predictions, answer: str) -> ConfusionTable:
-    """Count how often each class was answered for each class, for `answer` "digit" or "sum"."""
-    truth, predicted, classes = _answers(predictions)[answer]
-    return ConfusionTable(answer, confusion_matrix(truth, predicted, labels=range(classes)))
-
-
-def write_confusion(path: Path, table: ConfusionTable) -> None:
-    """Write one row a cell, zeros too: 100 rows for digits, 361 for sums, however many images were scored."""
-    cells = [
-        (actual, predicted, int(count))
-        for actual, row in enumerate(table.counts)
-        for predicted, count in enumerate(row)
-    ]
-    write_csv(path, ["actual", "predicted", "count"], cells)
+    confidence, predicted = (values.numpy() for values in probabilities.double().max(dim=1))
+    correct = (predicted == actual.numpy()).astype(np.float64)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(bin_of, confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(correct))
 
 
 def per_class_metrics(predictions: Predictions) -> dict[str, list[dict[str, Any]]]:
-    """Give precision, recall, F1, support, TP, FP, FN and TN of each digit and each sum, one record a class.
+    """Return precision, recall, F1, support, TP, FP, FN and TN of each digit and each sum, one record a class.
 
     A class that never occurs or is never answered has 0 where the ratio would be 0 / 0.
     Lists, because DVC then takes the 29 classes for a table and not for 232 separate metrics.
     """
     table = {}
-    for answer, (truth, predicted, classes) in _answers(predictions).items():
+    for answer, (actual, predicted, classes) in labels_and_predictions(predictions).items():
         labels = range(classes)
-        ratios = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0)
-        counts = multilabel_confusion_matrix(truth, predicted, labels=labels)
+        ratios = precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0)
+        counts = multilabel_confusion_matrix(actual, predicted, labels=labels)
         table[answer] = [
             {
                 "class": label,
@@ -108,8 +81,8 @@ def per_class_metrics(predictions: Predictions) -> dict[str, list[dict[str, Any]
     return table
 
 
-def _answers(predictions: Predictions) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64], int]]:
-    """Give for each answer the truth, the predictions and the number of classes."""
+def labels_and_predictions(predictions: Predictions) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64], int]]:
+    """Return for each answer the actual classes, the predicted ones, int64 [P], and the number of classes."""
     return {
         "digit": (predictions.digits.numpy(), predictions.predicted_digits.numpy(), 10),
         "sum": (predictions.sums.numpy(), predictions.predicted_sums.numpy(), 19),

@@ -11,28 +11,25 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from digitsum.data.splits import Split
+from digitsum.data.tensors import save_tensors
 from digitsum.model.network import Network
-from digitsum.tensors import save_tensors
 
 BATCH = 500  # images at once; a fixed number, because sums of floats depend on how they are grouped
 
 
-class Evidence(NamedTuple):
-    """What the network says of M images before it hears a number: digit_logits float32 [M, 10], seen float32 [M, S].
-
-    `seen` is what its fusion takes from the embeddings.
-    """
+class ImageFeatures(NamedTuple):
+    """What the network computes from M images without a number: digit_logits float32 [M, 10], embedding [M, E]."""
 
     digit_logits: Tensor
-    seen: Tensor
+    embedding: Tensor
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What is true and what the network says, for each of P pairs.
+    """Labels and predictions of P pairs.
 
     image_index, digits, numbers, sums: int64 [P]; digit_probabilities float32 [P, 10], sum_probabilities float32
-    [P, 19]; digit_loss and sum_loss float32 [P]: minus the log of the right answer's probability, in nats.
+    [P, 19]; digit_loss and sum_loss float32 [P]: minus the log of the actual class's probability, in nats.
     """
 
     image_index: Tensor
@@ -64,17 +61,15 @@ class AllNumbersScore:
 
 
 @torch.no_grad()
-def see_images(network: Network, images: Tensor) -> Evidence:
-    """Have the network read uint8 `images` [M, 28, 28], each once, whatever numbers will be asked of it."""
-    reader, parts = _folded(network), []
-    for batch in images.split(BATCH):
-        digit_logits, embedding = reader.read(batch.float())
-        parts.append((digit_logits, reader.fusion.see(embedding)))
-    return Evidence(*(torch.cat(part) for part in zip(*parts, strict=True)))
+def encode_images(network: Network, images: Tensor) -> ImageFeatures:
+    """Encode uint8 `images` [M, 28, 28], each once, whatever numbers come with them."""
+    encoder = _fold_batch_norm(network)
+    parts = [encoder.encode(batch.float()) for batch in images.split(BATCH)]
+    return ImageFeatures(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _folded(network: Network) -> Network:
-    """Give a copy with each batch normalisation folded into the convolution before it: a quarter less time."""
+def _fold_batch_norm(network: Network) -> Network:
+    """Return a copy with each batch normalisation folded into the convolution before it: a quarter less time."""
     network = copy.deepcopy(network).eval()
     for block in network.trunk.embed:
         match [*block.children()]:
@@ -85,15 +80,15 @@ def _folded(network: Network) -> Network:
 
 
 @torch.no_grad()
-def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
-    """Give the network's predictions for all pairs of `split`, in the split's order."""
+def predict(network: Network, split: Split, features: ImageFeatures) -> Predictions:
+    """Return the network's predictions for all pairs of `split`, in the split's order."""
     parts = []
     image_index, numbers = split.image_index.long(), split.numbers.long()
     digits = split.digits[image_index].long()
     sums = digits + numbers
     for images_of_batch, numbers_of_batch in zip(image_index.split(BATCH), numbers.split(BATCH), strict=True):
-        of_batch = evidence.digit_logits[images_of_batch], evidence.seen[images_of_batch]
-        digit_logits, sum_logits = network.fusion.join(*of_batch, numbers_of_batch)
+        of_batch = features.digit_logits[images_of_batch], features.embedding[images_of_batch]
+        digit_logits, sum_logits = network.fusion(*of_batch, numbers_of_batch)
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -110,24 +105,27 @@ def predict(network: Network, split: Split, evidence: Evidence) -> Predictions:
 
 
 @torch.no_grad()
-def right_with_all_numbers(network: Network, split: Split, evidence: Evidence) -> tuple[Tensor, Tensor]:
-    """Ask for every image of `split` with all ten numbers: is the sum right, are both; bool [10, M], a row a number."""
-    digits, sums_right, both_right = split.digits.long(), [], []
+def correct_with_all_numbers(network: Network, split: Split, features: ImageFeatures) -> tuple[Tensor, Tensor]:
+    """Predict every image of `split` with each number; return whether the sum, and whether both, are correct.
+
+    Two bool tensors [10, M], a row a number.
+    """
+    digits, sum_correct, both_correct = split.digits.long(), [], []
     for number in range(10):
-        digit_logits, sum_logits = network.fusion.join(*evidence, torch.full_like(digits, number))
-        sums_right.append(sum_logits.argmax(1) == digits + number)
-        both_right.append(sums_right[-1] & (digit_logits.argmax(1) == digits))
-    return torch.stack(sums_right), torch.stack(both_right)
+        digit_logits, sum_logits = network.fusion(*features, torch.full_like(digits, number))
+        sum_correct.append(sum_logits.argmax(1) == digits + number)
+        both_correct.append(sum_correct[-1] & (digit_logits.argmax(1) == digits))
+    return torch.stack(sum_correct), torch.stack(both_correct)
 
 
-def score_all_numbers(network: Network, split: Split, evidence: Evidence) -> AllNumbersScore:
-    """Score every image of `split` with all ten numbers: no luck of the draw."""
-    rights = right_with_all_numbers(network, split, evidence)
-    return AllNumbersScore(*(right.double().mean().item() for right in rights))
+def score_all_numbers(network: Network, split: Split, features: ImageFeatures) -> AllNumbersScore:
+    """Score every image of `split` with all ten numbers, so that the drawn numbers do not matter."""
+    correct = correct_with_all_numbers(network, split, features)
+    return AllNumbersScore(*(one.double().mean().item() for one in correct))
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
-    """Write the predictions with what is true, the answers as uint8, for paired tests between two runs."""
+    """Write predictions and labels, classes as uint8, for paired tests between two runs."""
     save_tensors(
         path,
         {

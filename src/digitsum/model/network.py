@@ -1,6 +1,5 @@
-"""The network: a trunk reads the image, a fusion adds the number. Deskewing and normalisation are part of it."""
+"""The network: preprocessing, a trunk for the image, and a fusion that adds the number."""
 
-import copy
 import dataclasses
 from os import PathLike
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from digitsum.core.errors import DigitsumError
+from digitsum.core.params import check_choice
 from digitsum.data.splits import Split, normalisation
-from digitsum.errors import DigitsumError
+from digitsum.data.tensors import load_tensors, save_tensors
 from digitsum.model.fusions import FUSIONS
+from digitsum.model.params import Model
+from digitsum.model.preprocess import compose, deskew_maps, identity_maps, resample
 from digitsum.model.trunks import TRUNKS
-from digitsum.model.views import after, look, same, upright
-from digitsum.params import Model, check_choice
-from digitsum.tensors import load_tensors, save_tensors
 
 
 class Network(nn.Module):
@@ -63,75 +63,64 @@ class Network(nn.Module):
             )
         if len(numbers) and not (int(numbers.min()) >= 0 and int(numbers.max()) <= 9):
             raise ValueError(f"numbers range from {int(numbers.min())} to {int(numbers.max())}, expected 0-9")
-        return self.answer(images.float(), numbers)
+        return self.forward_pixels(images.float(), numbers)
 
-    def answer(
+    def forward_pixels(
         self, pixels: Tensor, numbers: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
-        """Do what `forward` does, unchecked, for float images with pixels 0-255; for training, see `read`."""
-        digit_logits, embedding = self.read(pixels, warps, precision)
-        answers: tuple[Tensor, Tensor] = self.fusion(digit_logits, embedding, numbers)
-        return answers
+        """Do what `forward` does, unchecked, for float images with pixels 0-255; for training, see `encode`."""
+        digit_logits, embedding = self.encode(pixels, warps, precision)
+        logits: tuple[Tensor, Tensor] = self.fusion(digit_logits, embedding, numbers)
+        return logits
 
-    def read(
+    def encode(
         self, pixels: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
-        """Give digit logits [N, 10] and embeddings [N, E] of float images [N, 28, 28] with pixels 0-255.
+        """Return digit logits [N, 10] and embeddings [N, E] of float images [N, 28, 28] with pixels 0-255.
 
-        `warps`, affine maps [N, 2, 3], apply to what deskewing gives; both together sample the image once. The trunk
-        multiplies in `precision`, float32 or bfloat16; what comes before and after it is float32 always. In training
-        mode the network looks once, in eval mode from as many places as its trunk says, and gives the mean.
+        In eval mode the trunk gets a larger crop, and averages over the shifted crops in it (test-time shifts).
+
+        Args:
+            pixels: the images.
+            warps: affine maps [N, 2, 3], applied to the deskewed image; both together resample once.
+            precision: of the trunk's products, float32 or bfloat16; the rest is float32.
         """
-        maps = upright(pixels) if self.config["deskew"] else same(pixels)
+        maps = deskew_maps(pixels) if self.config["deskew"] else identity_maps(pixels)
         if warps is not None:
-            maps = after(maps, warps)
-        beyond = 0 if self.training else self.trunk.looks - 1
-        view = look(pixels, maps, self.trunk.side + beyond)
-        normalised = (view / 255 - self.pixel_mean) / self.pixel_std
+            maps = compose(maps, warps)
+        num_shifts = 1 if self.training else self.trunk.num_shifts
+        crop = resample(pixels, maps, self.trunk.crop + num_shifts - 1)
+        normalised = (crop / 255 - self.pixel_mean) / self.pixel_std
         with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
             digit_logits, embedding = self.trunk(normalised.unsqueeze(1))
         return digit_logits.float(), embedding.float()
 
 
 def new_network(model: Model, training: Split) -> Network:
-    """Make the network that the parameters `model` describe, normalising as the images of `training` need it."""
+    """Return the network that the parameters `model` describe; it normalises as the images of `training` need it."""
     mean, std = normalisation(training.images)
     return Network(**dataclasses.asdict(model), pixel_mean=mean, pixel_std=std)
 
 
-def cost(network: Network) -> dict[str, int]:
-    """Give what the network costs: its weights, and the floating-point operations to answer for one image.
-
-    A multiplication and its addition are two; those of convolutions and matrix products are counted, by PyTorch.
-    """
-    from torch.utils.flop_counter import FlopCounterMode  # a third of a second, which only training needs
-
-    answering = copy.deepcopy(network).cpu().eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        answering(torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    return {"weights": weights, "flop_per_image": counter.get_total_flops()}
-
-
 def save_model(path: Path, network: Network, **trained: str | int) -> None:
-    """Write weights, buffers, what is needed to build the network again, and how it was `trained`, for people to know.
+    """Write weights, buffers, the config to build the network from, and how it was `trained`, for its readers.
 
-    Equal weights, trained alike, give equal bytes.
+    Equal weights and equal `trained` give equal bytes.
     """
     save_tensors(path, network.state_dict(), {**network.config, "trained": trained})
 
 
 def load_model(path: str | PathLike[str]) -> Network:
-    """Give the network saved at `path`, on the CPU, in eval mode.
+    """Return the network saved at `path`, on the CPU, in eval mode.
 
     Raises DigitsumError if the file is missing, damaged, or holds other tensors than such a network has.
     """
     tensors, config = load_tensors(Path(path))
     config.pop("trained", None)
     try:
-        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: no trace in the caller's draws
+        with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
             network = Network(**config)
-        if network.config != config:  # it names less, and what is not named must not be guessed
+        if network.config != config:  # it names fewer keys: do not guess the others
             raise TypeError
     except (TypeError, DigitsumError):
         raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None

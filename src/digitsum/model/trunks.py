@@ -1,4 +1,4 @@
-"""Trunks: from an image to digit logits and to an embedding that a fusion may use."""
+"""Trunks: from an image to digit logits, and to an embedding that a fusion may use."""
 
 import torch
 from torch import Tensor, nn
@@ -9,33 +9,38 @@ DIGITS = 10  # classes 0-9
 class Trunk(nn.Module):
     """Layers that end in an embedding, and one linear layer from it to the digit.
 
-    `side`: how many pixels of the image's middle the layers take, along each axis. `features`: how many numbers they
-    give for an image. `looks`: from how many places along each axis, a pixel apart, a trained network looks.
-    `equivariant`: how many of the first layers, with neither stride nor padding, give for an image a pixel beside what
-    they give for the image itself, a pixel beside. What they give serves all looks.
+    crop: pixels of the image's middle that the layers take, along each axis. features: width of the embedding.
+    num_shifts: shifts along each axis, one pixel apart, over which a trained network averages.
+    shared_layers: how many of the first layers have neither stride nor padding. They give for a shifted image what they
+    give for the image, shifted; so all shifts share them.
     """
 
-    def __init__(self, side: int, features: int, *layers: nn.Module, looks: int = 1, equivariant: int = 0) -> None:
+    def __init__(
+        self, crop: int, features: int, *layers: nn.Module, num_shifts: int = 1, shared_layers: int = 0
+    ) -> None:
         """Take the layers, and make the last one with PyTorch's default initial weights."""
         super().__init__()
-        self.side, self.features, self.looks, self.equivariant = side, features, looks, equivariant
+        self.crop, self.features, self.num_shifts, self.shared_layers = crop, features, num_shifts, shared_layers
         self.embed = nn.Sequential(*layers, nn.Flatten())
         self.classify = nn.Linear(features, DIGITS)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised images, float [N, 1, side, side], to digit logits [N, 10] and embeddings [N, features].
+        """Map normalised images, float [N, 1, S, S], to digit logits [N, 10] and embeddings [N, features].
 
-        Of larger images it looks at every part of side x side pixels, and gives the means.
+        S is `crop`, or larger: then the embedding is the mean over all crops, see `shifted_crops`.
         """
-        embedding = self.embed(images) if images.shape[-1] == self.side else self._mean_embedding(images)
+        shared = self.embed[: self.shared_layers](images)
+        crops = shifted_crops(shared, shifts=images.shape[-1] - self.crop + 1)
+        rest = self.embed[self.shared_layers :]
+        embedding = rest(shared) if len(crops) == 1 else torch.stack([rest(crop) for crop in crops]).mean(dim=0)
         return self.classify(embedding), embedding
 
-    def _mean_embedding(self, images: Tensor) -> Tensor:
-        places = range(images.shape[-1] - self.side + 1)
-        seen = self.embed[: self.equivariant](images)
-        side = seen.shape[-1] - places[-1]
-        looks = [seen[:, :, down : down + side, right : right + side] for down in places for right in places]
-        return torch.stack([self.embed[self.equivariant :](look) for look in looks]).mean(dim=0)
+
+def shifted_crops(channels: Tensor, shifts: int) -> list[Tensor]:
+    """Return the `shifts` x `shifts` crops of float [N, C, S, S] that lie one pixel apart, each S - shifts + 1 wide."""
+    side = channels.shape[-1] - shifts + 1
+    places = range(shifts)
+    return [channels[:, :, down : down + side, right : right + side] for down in places for right in places]
 
 
 def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
@@ -50,9 +55,8 @@ def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1
 def strided() -> Trunk:
     """Four convolutions, two of them strided.
 
-    The strides do what pooling would, before the costly part: most of the time of a small network on MNIST
-    goes into the first layers at full resolution. MNIST's images have an empty margin, so that neither the outer
-    two pixels nor padding of the first layer are missed.
+    A small network on MNIST spends most of its time in the first layers at full resolution; strides save that, as
+    pooling would, but earlier. MNIST's images have an empty margin: the outer two pixels are not needed.
     """
     return Trunk(
         24,
@@ -75,16 +79,16 @@ def small() -> Trunk:
     )
 
 
-class Pooled(nn.Module):
-    """The greatest value and the mean of each channel, wherever it is: float [N, C, H, W] to [N, 2C]."""
+class MaxAndMean(nn.Module):
+    """Global pooling: the maximum and the mean of each channel, float [N, C, H, W] to [N, 2C]."""
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Give first the greatest values, then the means."""
+        """Return first the maxima, then the means."""
         return torch.cat([channels.amax(dim=(2, 3)), channels.mean(dim=(2, 3))], dim=1)
 
 
 def five_convolutions() -> tuple[nn.Module, ...]:
-    """Give the layers of `large` and `pooled`, none strided, from 24x24 pixels to 128 channels of 4x4."""
+    """Return the layers of `large` and `pooled`, none strided, from 24x24 pixels to 128 channels of 4x4."""
     return (
         conv_block(1, 16, kernel=3, padding=0),  # 24x24 -> 22x22
         conv_block(16, 32, kernel=3, padding=0),  # 22x22 -> 20x20
@@ -97,20 +101,21 @@ def five_convolutions() -> tuple[nn.Module, ...]:
 
 
 def large() -> Trunk:
-    """Five convolutions and where each channel is: more accurate than `strided`, for four times the work.
+    """Five convolutions and a linear layer that knows positions: more accurate than `strided`, four times the work.
 
-    The mean of four looks makes fewer errors than one look if images are deskewed, and more if they are not: see
-    benchmarks/README.md.
+    Averages over four shifts, half a pixel from the middle along both axes. That makes fewer errors if images are
+    deskewed, and more if they are not: see docs/experiments.md.
     """
-    return Trunk(24, 128 * 4 * 4, *five_convolutions(), looks=2, equivariant=2)
+    return Trunk(24, 128 * 4 * 4, *five_convolutions(), num_shifts=2, shared_layers=2)
 
 
 def pooled() -> Trunk:
-    """The same convolutions, then what each channel has found, not where: the most accurate, trained long.
+    """The same convolutions, then global pooling, which forgets positions: the most accurate, trained long.
 
-    For images that are not deskewed, with strong warps. Looks whole pixels beside: nothing between pixels is mixed.
+    For images that are not deskewed, with strong warps. Averages over nine shifts of whole pixels, without
+    interpolation.
     """
-    return Trunk(24, 2 * 128, *five_convolutions(), Pooled(), looks=3, equivariant=2)
+    return Trunk(24, 2 * 128, *five_convolutions(), MaxAndMean(), num_shifts=3, shared_layers=2)
 
 
 def tiny() -> Trunk:
@@ -128,8 +133,8 @@ def tiny() -> Trunk:
     )
 
 
-def seed_concat() -> Trunk:
-    """The layers of the older solution `concat`."""
+def baseline_concat() -> Trunk:
+    """The layers of the baseline `concat`."""
     return Trunk(
         28,
         12 * 4 * 4,
@@ -138,8 +143,8 @@ def seed_concat() -> Trunk:
     )
 
 
-def seed_add() -> Trunk:
-    """The layers of the older solution `add`, up to the one that gives the digit."""
+def baseline_add() -> Trunk:
+    """The layers of the baseline `add`, up to the one that gives the digit."""
     return Trunk(
         28,
         64,
@@ -157,6 +162,6 @@ TRUNKS = {
     "large": large,
     "pooled": pooled,
     "tiny": tiny,
-    "seed_concat": seed_concat,
-    "seed_add": seed_add,
+    "baseline_concat": baseline_concat,
+    "baseline_add": baseline_add,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.params import settings_digest
+from digitsum.core.params import settings_digest
 from digitsum.report.revisions import Answers, Run
 from digitsum.report.significance import (
     LEVEL,
@@ -116,7 +116,7 @@ def compare(base: Run, head: Run) -> Comparison:
 
 
 def same_configuration(base: Run, head: Run) -> bool:
-    """Say whether both runs were trained alike, but for the seed and the numerics, as far as parameters tell."""
+    """Return whether both runs were trained alike, but for the seed and the numerics, as far as parameters tell."""
     return settings_digest(base.params) == settings_digest(head.params)
 
 
@@ -157,7 +157,7 @@ def what_changed(base: Run, head: Run) -> dict[str, list[str]]:
 
 
 def _likely_one(key: str, value: Any, other: str, other_value: Any) -> bool:
-    """Say whether two parameters may be one under two names: the same value under the same group."""
+    """Return whether two parameters may be one under two names: the same value under the same group."""
     return bool(value == other_value) and key.partition(".")[0] == other.partition(".")[0]
 
 
@@ -172,12 +172,12 @@ RIGHT: dict[str, Callable[[Answers], NDArray[np.bool_]]] = {
 
 
 def by_image(answers: Answers, right: Callable[[Answers], NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """Give what part of each image's pairs is right, float [M], in the order of the images."""
+    """Return what part of each image's pairs is right, float [M], in the order of the images."""
     return share_of_pairs(answers.image, right(answers))
 
 
 def same_pairs(base: Answers, head: Answers) -> bool:
-    """Say whether both models answered for the same images with the same numbers."""
+    """Return whether both models answered for the same images with the same numbers."""
     return np.array_equal(base.image, head.image) and np.array_equal(base.number, head.number)
 
 
@@ -200,7 +200,7 @@ def _from_counts(base: Run, head: Run) -> list[Score]:
 
 
 def _judge(differences: dict[str, Difference], questions: dict[str, Any], images: int, changed: bool) -> list[Score]:
-    """Give the scores with a word for each, `questions` telling which of them are the same one, asked twice."""
+    """Return the scores with a word for each, `questions` telling which of them are the same one, asked twice."""
     p_values = {questions[name]: one.p for name, one in differences.items()}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     scores = []
@@ -242,7 +242,7 @@ def _overall(scores: list[Score]) -> str:
 
 
 def changed_classes(base: Answers, head: Answers) -> list[ClassChange]:
-    """Give the classes whose recall or precision changed beyond noise, after Holm's correction for all of them.
+    """Return the classes whose recall or precision changed beyond noise, after Holm's correction for all of them.
 
     Where images have several pairs, precision is tested on the first pair of each.
     """

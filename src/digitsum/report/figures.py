@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from digitsum.figures import draw_sheet, new_axis, save_png
+from digitsum.plotting.canvas import draw_sheet, new_axis, new_figure, save_png
 from digitsum.report.compare import RIGHT, Comparison
 from digitsum.report.revisions import Answers
 
@@ -17,7 +16,7 @@ def draw_confusion_change(path: Path, comparison: Comparison, answer: str) -> No
     """Draw, as a PNG, which cells of a confusion matrix hold more pairs in head than in base, and which fewer."""
     change = comparison.head.confusion[answer] - comparison.base.confusion[answer]
     classes, most = len(change), max(1, np.abs(change).max())
-    figure = Figure(figsize=(1.2 + 0.45 * classes, 1.3 + 0.45 * classes))
+    figure = new_figure(1.2 + 0.45 * classes, 1.3 + 0.45 * classes)
     axis = new_axis(figure, left=0.7, right=0.2, bottom=0.6, top=0.6)
     axis.imshow(change, cmap="PuOr_r", vmin=-1.5 * most, vmax=1.5 * most)
     for actual, predicted in zip(*np.nonzero(change), strict=True):
@@ -38,7 +37,7 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
     kinds = {"right with base, wrong with head": comparison.lost, "wrong with base, right with head": comparison.won}
     rows = [min(ROWS, -(-len(places) // IMAGES_A_ROW)) or 1 for places in kinds.values()]
     heights = [0.9 + 1.65 * count for count in rows]
-    figure = Figure(figsize=(14, sum(heights)))
+    figure = new_figure(14, sum(heights))
     for below, above, count, (title, places) in zip((heights[1], 0), (0, heights[0]), rows, kinds.items(), strict=True):
         axis = new_axis(figure, left=0.1, right=0.1, bottom=below + 0.1, top=above + 0.8)
         shown = places[: count * IMAGES_A_ROW]
@@ -48,13 +47,13 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
             "second line: what head said",
             fontsize=12,
         )
-        captions = [f"{_seen(base, place)}\n{_seen(head, place)}" for place in shown]
+        captions = [f"{_caption(base, place)}\n{_caption(head, place)}" for place in shown]
         draw_sheet(axis, [images[place] for place in shown], captions, count, IMAGES_A_ROW)
     save_png(path, figure)
 
 
-def _seen(answers: Answers, image: int) -> str:
-    """Give what a model was asked and said about an image, in its first wrong answer, or the first if none is wrong."""
+def _caption(answers: Answers, image: int) -> str:
+    """Return digit, number and predictions of an image: of its first wrong pair, or of the first if none is wrong."""
     pairs = np.flatnonzero(answers.image == image)
     pair = min(pairs, key=lambda pair: RIGHT["joint"](answers)[pair])
     digit, number = answers.truth["digit"][pair], answers.number[pair]

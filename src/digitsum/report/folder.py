@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.artifacts import write_bytes, write_json
+from digitsum.core.files import write_bytes, write_json
 from digitsum.report.compare import Comparison
 from digitsum.report.figures import draw_changed_images, draw_confusion_change
 from digitsum.report.markdown import to_json, to_markdown
@@ -35,7 +35,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
 
 
 def _test_images(*runs: Run) -> NDArray[np.uint8]:
-    """Give the test split's images, uint8 [M, 28, 28], from the first run that has them. Raises OSError if none has."""
+    """Return the test images, uint8 [M, 28, 28], from the first run that has them. Raises OSError if none has."""
     for run in runs:
         with contextlib.suppress(OSError):
             return Files(run.revision).tensors(TEST_SPLIT)["images"]

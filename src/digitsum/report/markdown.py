@@ -63,7 +63,7 @@ def _changes(comparison: Comparison) -> Iterator[str]:
 
 
 def score_table(comparison: Comparison) -> str:
-    """Give the accuracies, in percent, and what is said of their difference."""
+    """Return the accuracies, in percent, and what is said of their difference."""
     lines = [
         "| accuracy % | base | head | difference | images lost, won | p | |",
         "|---|---|---|---|---|---|---|",
@@ -158,7 +158,7 @@ def _other_figures(comparison: Comparison) -> Iterator[str]:
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Give all that the report says, for programs; accuracies and p-values in 0-1, images by their place in MNIST."""
+    """Return all that the report says, for programs; accuracies and p-values in 0-1, images by their place in MNIST."""
     return {
         "base": comparison.base.name,
         "head": comparison.head.name,

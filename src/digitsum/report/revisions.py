@@ -21,8 +21,8 @@ from dvc.repo import Repo
 from dvc.scm import resolve_rev
 from numpy.typing import NDArray
 
-from digitsum.errors import DigitsumError
-from digitsum.params import leaves, read_yaml, settings_digest
+from digitsum.core.errors import DigitsumError
+from digitsum.core.params import leaves, read_yaml, settings_digest
 
 WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
@@ -127,33 +127,35 @@ class Files:
         self.files = DVCFileSystem(rev=None if name == WORKSPACE else self.revision)
 
     def bytes(self, path: str) -> bytes:
-        """Give a file's content. Raises OSError if it is not there."""
+        """Return a file's content. Raises OSError if it is not there."""
         content: bytes = self.files.read_bytes(path)
         return content
 
     def text(self, path: str) -> str:
-        """Give a text file's content. Raises OSError if it is not there."""
+        """Return a text file's content. Raises OSError if it is not there."""
         return self.bytes(path).decode()
 
     def yaml(self, path: str) -> dict[str, Any]:
-        """Give a YAML file's content. Raises OSError if it is not there, DigitsumError if it is damaged."""
+        """Return a YAML file's content. Raises OSError if it is not there, DigitsumError if it is damaged."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, Path(path).name)
             copy.write_bytes(self.bytes(path))
             return read_yaml(copy)
 
     def tensors(self, path: str) -> dict[str, NDArray[Any]]:
-        """Give a file of tensors as arrays. Raises OSError if it is not there, DigitsumError if it is damaged."""
+        """Return a file of tensors as arrays. Raises OSError if it is not there, DigitsumError if it is damaged."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, Path(path).name)
             copy.write_bytes(self.bytes(path))
-            from digitsum.tensors import load_tensors  # PyTorch takes seconds: not before there is something to read
+            from digitsum.data.tensors import (
+                load_tensors,  # PyTorch takes seconds: not before there is something to read
+            )
 
             return {name: tensor.numpy() for name, tensor in load_tensors(copy)[0].items()}
 
 
 def read_answers(files: Files) -> Answers | None:
-    """Give the answers that a revision's model gave, None if neither cache nor remotes have them."""
+    """Return the answers that a revision's model gave, None if neither cache nor remotes have them."""
     try:
         kept = files.tensors(PREDICTIONS)
     except OSError:
@@ -168,13 +170,13 @@ def read_answers(files: Files) -> Answers | None:
 
 
 def seed_runs(table: str, params: dict[str, Any]) -> list[dict[str, str]]:
-    """Give the rows of the CSV table of seed runs that were measured with these parameters, by their full names."""
+    """Return the rows of the CSV table of seed runs that were measured with these parameters, by their full names."""
     mine = (settings_digest(params), params.get("train.numerics"))
     return [row for row in csv.DictReader(io.StringIO(table)) if (row.get("params"), row.get("numerics")) == mine]
 
 
 def merge_base() -> str:
-    """Give the commit where this branch left the default branch. Raises DigitsumError if git cannot tell."""
+    """Return the commit where this branch left the default branch. Raises DigitsumError if git cannot tell."""
     default = _git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
     candidates = [default] if default else ["origin/main", "origin/master", "main", "master"]
     for branch in candidates:
@@ -209,5 +211,5 @@ def _changed_since(files: Files, params: dict[str, Any], code: dict[str, tuple[s
 
 
 def _git(*arguments: str) -> str:
-    """Give what a git command prints, nothing if it fails."""
+    """Return what a git command prints, nothing if it fails."""
     return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()

@@ -40,13 +40,13 @@ class Difference:
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
-    """Give the 95 % interval of one accuracy (Wilson, 1927)."""
+    """Return the 95 % interval of one accuracy (Wilson, 1927)."""
     interval = binomtest(right, total).proportion_ci(1 - LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def share_of_pairs(image: NDArray[np.int64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give what part of each image's pairs is right, float [M], in the order of the images' numbers.
+    """Return what part of each image's pairs is right, float [M], in the order of the images' numbers.
 
     image int64 [P]: which image a pair is of; right bool [P].
     """
@@ -118,7 +118,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def probability_of_beating(one: Mapping[int, float], other: Mapping[int, float]) -> float:
-    """Give the part of the seeds with which `one`, a score by seed, is higher than `other`, ties for a half.
+    """Return the part of the seeds with which `one`, a score by seed, is higher than `other`, ties for a half.
 
     An estimate of the probability of outperforming (Bouthillier et al., "Accounting for Variance in Machine Learning
     Benchmarks", arXiv 2103.03098), the runs being paired by seed. Raises ValueError if the seeds are not the same.

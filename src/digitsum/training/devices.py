@@ -1,30 +1,35 @@
-"""What trains, and how: CUDA, then Apple's MPS, then the CPU, unless told; with which numbers; compiled or not."""
+"""Device, precision and compilation: CUDA, then Apple's MPS, then the CPU, unless a parameter names one."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Give the device for `wanted`: auto, cpu, cuda or mps. Raises DigitsumError if it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(name for name, is_there in there.items() if is_there))
-    if not there[wanted]:
+def choose_device(requested: str) -> torch.device:
+    """Return the device for `requested`: auto, cpu, cuda or mps. Raises DigitsumError if it is not available."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if requested == "auto":
+        return torch.device(next(name for name, is_available in available.items() if is_available))
+    if not available[requested]:
         raise DigitsumError(
-            f"params.yaml: train.device is {wanted}, but this machine has none that PyTorch {torch.__version__} can "
+            f"params.yaml: train.device is {requested}, but this machine has none that PyTorch {torch.__version__} can "
             "use; set auto or cpu"
         )
-    return torch.device(wanted)
+    return torch.device(requested)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's name, or cpu or mps."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def set_precision(precision: str) -> torch.dtype:
-    """Prepare PyTorch to compute in `precision`; give the type of floats that the trunk takes for it.
+    """Set the precision of PyTorch's products; return the dtype that the trunk computes in.
 
-    float32: as it says, on GPUs too, where PyTorch by itself would round the factors of convolutions. tf32: these and
+    float32: exact, on GPUs too, where PyTorch by default rounds the factors of convolutions. tf32: convolutions and
     matrix products on NVIDIA's tensor cores, with 10 bits of mantissa. bfloat16: 7 bits, half the memory traffic.
     """
     torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]
@@ -32,9 +37,9 @@ def set_precision(precision: str) -> torch.dtype:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function`, one shape of arguments after another, when it is called.
+    """Return `function` compiled; each new shape of arguments is compiled when it first occurs.
 
-    Needs a C++ compiler on the CPU, Triton on a GPU. Raises DigitsumError when called and they are not there.
+    Needs a C++ compiler on the CPU, Triton on a GPU. The result raises DigitsumError if they are missing.
     """
     fast = torch.compile(function, dynamic=False)
 

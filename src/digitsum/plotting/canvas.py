@@ -11,17 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from digitsum.artifacts import write_bytes
+from digitsum.core.files import write_bytes
 
 # Okabe & Ito's palette, told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 
-# A matplotlibrc in the user's home shall not change the figures that are kept in git.
-matplotlib.rcdefaults()
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches, in matplotlib's default style whatever a matplotlibrc says."""
+    matplotlib.rcdefaults()
+    return Figure(figsize=(width, height))
 
 
 def new_axis(figure: Figure, left: float, right: float, bottom: float, top: float) -> Axes:
-    """Add an axis to `figure` that leaves margins of so many inches: to have matplotlib find them takes it seconds."""
+    """Add an axis to `figure` with margins of so many inches. matplotlib would take seconds to find them."""
     width, height = figure.get_size_inches()
     return figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 

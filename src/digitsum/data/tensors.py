@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from digitsum.artifacts import write_bytes
-from digitsum.errors import DigitsumError
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import write_bytes
 
 # One metadata key only: safetensors writes several in a random order, and the bytes must not differ between runs.
 METADATA = "digitsum"
@@ -26,7 +26,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any] 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Give the tensors in `path`, on the CPU, and the config written with them.
+    """Return the tensors in `path`, on the CPU, and the config written with them.
 
     Raises DigitsumError if the file is missing, or is not, whole and unchanged, what save_tensors wrote.
     """
@@ -48,13 +48,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _mapped(path: Path, name: str) -> Tensor:
-    """Give a tensor that is the file's own bytes, mapped into memory, apart from the others: let go, it leaves none."""
+    """Return a tensor that maps the file's own bytes, apart from the others: freed, it leaves no memory behind."""
     with safetensors.safe_open(path, framework="pt") as file:
         return cast(Tensor, file.get_tensor(name))
 
 
 def identity(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
-    """Give a SHA-256 over the config and over name, type, shape and bytes of every tensor, however they are stored."""
+    """Return a SHA-256 over the config and over name, dtype, shape and bytes of every tensor, in order of names."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())

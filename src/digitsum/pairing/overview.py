@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from digitsum.data.splits import Split
-from digitsum.figures import BLUE, GREEN, ORANGE, draw_sheet, new_axis, save_png
+from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, draw_sheet, new_axis, new_figure, save_png
 
 SHEET_ROWS, SHEET_COLUMNS = 5, 8
 
 
 def draw_pairs(path: Path, splits: dict[str, Split]) -> None:
     """Draw the first pairs of the training split, and the distributions of all splits, as a PNG."""
-    figure = Figure(figsize=(15, 6.4))
+    figure = new_figure(15, 6.4)
     _draw_samples(new_axis(figure, left=0.1, right=6, bottom=0.1, top=0.4), splits["train"])
     _draw_distributions(figure, splits)
     save_png(path, figure)

@@ -1,4 +1,4 @@
-"""DVC's plots as one HTML file that needs no network: `make plots`, or `python -m digitsum.plots_page [BASE [HEAD]]`.
+"""DVC's plots as one HTML file that needs no network: `make plots`, or `python -m tools.plots_page [BASE [HEAD]]`.
 
 The page that DVC writes loads Vega from a server on the internet, and is blank without it. Here Vega's code and the
 pictures are in the page, so it can also be sent to somebody.
@@ -14,7 +14,7 @@ from pathlib import Path
 import vl_convert
 from dvc_render.html import PAGE_HTML
 
-from digitsum.artifacts import write_bytes
+from digitsum.core.files import write_bytes
 
 VEGA_LITE = "v5.21"  # the last of the version that DVC's plots are written for
 PAGE = Path("dvc_plots/index.html")

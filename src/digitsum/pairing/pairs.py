@@ -5,23 +5,23 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from digitsum.data.idx import RawMnist
+from digitsum.core.errors import DigitsumError
+from digitsum.data.generators import derived_seed, generator
 from digitsum.data.splits import Split
-from digitsum.errors import DigitsumError
-from digitsum.randomness import derived_seed, generator
+from digitsum.mnist.idx import RawMnist
+from digitsum.pairing.params import Pair
 
 
-def make_splits(
-    raw: RawMnist, validation_size: int, pairs_per_image: int, seed: int, training_size: int = 0
-) -> dict[str, Split]:
-    """Pair every image with `pairs_per_image` numbers and divide MNIST into train, validation and test.
+def make_splits(raw: RawMnist, params: Pair) -> dict[str, Split]:
+    """Pair every image with numbers and divide MNIST into train, validation and test.
 
-    Validation is a stratified draw of `validation_size` images from MNIST's training set; test is MNIST's own.
-    Numbers are drawn for an image before the division, and the k-th draw does not depend on how many there are:
-    another validation size moves images between the splits but changes no pair. With a validation size of 0 the test
-    split stands in for validation. Training is all that is left, or a stratified draw of `training_size` images of it.
-    Raises DigitsumError if a draw or what it leaves is fewer than one image a digit.
+    Validation is a stratified draw of `validation_size` images from MNIST's training images; test is MNIST's own. With
+    a validation size of 0 the test split stands in for validation. Training is the rest, or a stratified draw of
+    `training_size` images of it. Numbers are drawn before the division, and the k-th number of an image does not depend
+    on how many it gets: another validation size moves images between the splits and changes no pair.
+    Raises DigitsumError if a draw or its rest has fewer than one image a digit.
     """
+    seed, pairs_per_image = params.seed, params.pairs_per_image
     train_images, train_digits = (
         torch.from_numpy(raw.train_images.copy()),
         torch.from_numpy(raw.train_labels.copy()),
@@ -33,11 +33,11 @@ def make_splits(
         draw_numbers(len(raw.test_images), pairs_per_image, "test", seed),
     )
     train, validation = torch.arange(len(train_images)), test
-    if validation_size:
-        train, drawn = _stratified(train, train_digits, "validation_size", validation_size, seed)
+    if params.validation_size:
+        train, drawn = _stratified(train, train_digits, "validation_size", params.validation_size, seed)
         validation = paired(train_images[drawn], train_digits[drawn], numbers[:, drawn])
-    if training_size:
-        _, train = _stratified(train, train_digits, "training_size", training_size, seed)
+    if params.training_size:
+        _, train = _stratified(train, train_digits, "training_size", params.training_size, seed)
     return {
         "train": paired(train_images[train], train_digits[train], numbers[:, train]),
         "validation": validation,

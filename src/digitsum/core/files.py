@@ -1,0 +1,118 @@
+"""Files: written whole or not at all, with the same bytes from the same content; YAML as DVC reads it."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+from digitsum.core.errors import DigitsumError
+
+DEEPEST = 20  # levels of nesting; libyaml's composer overflows the C stack at some ten thousand
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically: whatever happens, `path` holds its old bytes or all the new ones.
+
+    Raises OSError if the folder cannot be written or the disk is full; the temporary file is removed then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        # A write on a full disk fails without naming its file: name it.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as indented JSON, keys in the order given. Raises ValueError for NaN: no JSON reader takes it."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV table with Unix line ends."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the table in a YAML 1.2 file. Raises DigitsumError if the file is missing or holds anything else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DigitsumError(f"{path.name} is not in this folder; run from the project's root, as DVC does") from None
+    except ValueError as error:
+        raise DigitsumError(f"{path.name} is not UTF-8: {error}") from None
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the table in the YAML 1.2 text of the file `name`, read with DVC's reader, so that both read the same.
+
+    Raises DigitsumError if it is not valid, repeats a key, or is nested deeper than DEEPEST levels.
+    """
+    try:
+        _refuse_depth(text, name)
+        content = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise DigitsumError(f"{name} is not valid YAML: {error.problem}{place}") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise DigitsumError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise DigitsumError(f"{name} holds {shorten(content)}, expected keys with values")
+    return content
+
+
+def parse_value(text: str) -> Any:
+    """Return one value as DVC reads it: 1e-05 and 010 are numbers, no and 1:30 are text."""
+    return parse_yaml(f"value: {text}", "the value")["value"]
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten {"train": {"lr": 1}} to {"train.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def shorten(value: Any) -> str:
+    """Return `value` as JSON, cut to 60 characters, for an error message."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_depth(text: str, name: str) -> None:
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST or isinstance(event, AliasEvent):
+            raise DigitsumError(f"{name} is nested deeper than {DEEPEST} levels or has aliases; write it plainly")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Windows cannot open a folder and does not need it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

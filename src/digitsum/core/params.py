@@ -1,0 +1,132 @@
+"""Typed, strict parameters: the dataclass of a group says what each of its keys may be.
+
+A group's dataclass lies in the folder that reads it, and is named like the group: `Train` for `train`.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import leaves, parse_value, read_yaml, shorten
+
+T = TypeVar("T")
+
+# --- What a value may be -------------------------------------------------------------------------------------
+
+
+def whole(at_least: int, at_most: float = math.inf) -> Any:
+    """Declare a parameter that is a whole number."""
+    limits = f"of at least {at_least}" if math.isinf(at_most) else f"from {at_least} to {at_most}"
+    return _parameter(lambda value: type(value) is int and at_least <= value <= at_most, f"a whole number {limits}")
+
+
+def number(
+    at_least: float = -math.inf, above: float = -math.inf, below: float = math.inf, at_most: float = math.inf
+) -> Any:
+    """Declare a parameter that is a finite real number; a whole number will do."""
+    limits = {"of at least": at_least, "above": above, "below": below, "of at most": at_most}
+    shown = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    return _parameter(
+        # NaN fails every comparison, and infinity is not below infinity.
+        lambda value: type(value) in (int, float) and at_least <= value <= at_most and above < value < below,
+        f"a number {shown}".strip(),
+    )
+
+
+def choice(*options: str) -> Any:
+    """Declare a parameter that is one of the named options."""
+    return _parameter(lambda value: value in options, "one of " + ", ".join(options))
+
+
+def flag() -> Any:
+    """Declare a parameter that is true or false."""
+    return _parameter(lambda value: type(value) is bool, "true or false")
+
+
+def name() -> Any:
+    """Declare a parameter that names something; the code that owns the names checks it."""
+    return _parameter(lambda value: isinstance(value, str) and value != "", "a name")
+
+
+def sha256() -> Any:
+    """Declare a parameter that is a SHA-256 digest in hexadecimal."""
+    return _parameter(
+        lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,
+        "a SHA-256 digest: 64 digits 0-9 a-f",
+    )
+
+
+def _parameter(accepts: Callable[[Any], bool], expected: str) -> Any:
+    return field(metadata={"accepts": accepts, "expected": expected})
+
+
+# --- Reading them --------------------------------------------------------------------------------------------
+
+
+def to_group(kind: type[T], values: dict[str, Any]) -> T:
+    """Return the group `kind`, a frozen dataclass, from the `values` of params.yaml.
+
+    Raises DigitsumError, one line that names key, value and what was expected, if a key is unknown, missing or wrong.
+    """
+    group = kind.__name__.lower()
+    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    given = values.get(group, {})
+    if not isinstance(given, dict):
+        raise DigitsumError(f"params.yaml: {group} is {shorten(given)}, expected keys with values")
+    for key in given:
+        if key not in known:
+            raise DigitsumError(f"params.yaml: {group}.{key} is not a parameter; remove it{_or_rename(key, known)}")
+    for key, one in known.items():
+        if key not in given:
+            raise DigitsumError(f"params.yaml: {group}.{key} is missing, expected {one.metadata['expected']}")
+        if not one.metadata["accepts"](given[key]):
+            found = f"{group}.{key} is {shorten(given[key])}"
+            raise DigitsumError(f"params.yaml: {found}, expected {one.metadata['expected']}")
+    return kind(**given)
+
+
+def read_values(folder: Path = Path(), changes: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the values in `folder`/params.yaml, with `changes` such as "train.lr=0.1", as `dvc exp run -S` sets them.
+
+    Raises DigitsumError if a change does not name a parameter that is there.
+    """
+    values = read_yaml(folder / "params.yaml")
+    for change in changes:
+        key, _, text = change.partition("=")
+        group, _, leaf = key.partition(".")
+        if not (isinstance(values.get(group), dict) and leaf in values[group]):
+            raise DigitsumError(f"{change} does not name a parameter of params.yaml{_or_rename(key, leaves(values))}")
+        values[group][leaf] = parse_value(text)
+    return values
+
+
+def settings_digest(params: dict[str, Any]) -> str:
+    """Return a short digest of all parameters of data and training, by full name, to know runs by.
+
+    The seed and the numerics are left out: they decide on bits and seconds, not on what is trained.
+    """
+    kept = {
+        key: value
+        for key, value in sorted(params.items())
+        if key.startswith(("pair.", "model.", "train.", "compute."))
+        and key not in ("train.seed", "train.numerics", "compute.numerics")  # train.numerics: until November 2026
+    }
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
+
+
+def check_choice(key: str, value: str, options: Collection[str]) -> None:
+    """Raise DigitsumError unless `value`, read from the parameter `key`, is one of `options`."""
+    if value not in options:
+        raise DigitsumError(f"params.yaml: {key} is {shorten(value)}, expected one of {', '.join(options)}")
+
+
+def _or_rename(key: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f", or fix its spelling (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,62 @@
+"""What a dvc.yaml declares for a stage: its dependencies and its parameters."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import read_yaml
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One block of `folder`/dvc.yaml.
+
+    dependencies: files and folders under `deps`. params: names under `params` that stand in params.yaml, such as
+    "train" or "variants.${key}". values: params.yaml, whole. code: the dependencies that may be imported, those of the
+    stage named by `meta: {code: NAME}` too, whose digest the stage then depends on.
+    """
+
+    stage: str
+    folder: Path
+    dependencies: list[str]
+    params: list[str]
+    code: list[str]
+    values: dict[str, Any]
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of params.yaml that the stage declares, whole or in part."""
+        return {name.partition(".")[0] for name in self.params}
+
+
+def read_declaration(stage: str, folder: Path = Path()) -> Declaration:
+    """Read the block of `stage` in `folder`/dvc.yaml, and `folder`/params.yaml.
+
+    Raises DigitsumError if there is no such stage, or if params.yaml has a group that no stage declares.
+    """
+    blocks = stage_blocks(folder)
+    if stage not in blocks:
+        raise DigitsumError(f"dvc.yaml: there is no stage {stage}, only {', '.join(blocks)}")
+    values = read_yaml(folder / "params.yaml")
+    known = {name.partition(".")[0] for block in blocks.values() for name in _names(block)}
+    if unknown := [group for group in values if group not in known]:
+        raise DigitsumError(f"params.yaml: no stage declares {unknown[0]}; remove it, or fix its spelling")
+    block = blocks[stage]
+    dependencies = list(block.get("deps", []))
+    lender = blocks.get(str(block.get("meta", {}).get("code")), {})
+    code = [*dependencies, *lender.get("deps", [])]
+    return Declaration(stage, folder, dependencies, _names(block), code, values)
+
+
+def stage_blocks(folder: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Return the block of each stage in `folder`/dvc.yaml; of a stage with `foreach`, what stands under `do`."""
+    blocks = read_yaml(folder / "dvc.yaml").get("stages")
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+        raise DigitsumError("dvc.yaml: there are no stages")
+    return {name: block.get("do", block) for name, block in blocks.items()}
+
+
+def _names(block: dict[str, Any]) -> list[str]:
+    """Return the names under `params` that stand in params.yaml; those of other files stand under the file's name."""
+    return [name for name in block.get("params", []) if isinstance(name, str)]

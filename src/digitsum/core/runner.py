@@ -1,0 +1,182 @@
+"""What `stages/__main__.py` runs a stage with: its inputs as they were at the start, one stage at a time, checks.
+
+DVC hashes the dependencies of a stage only after its command has ended (treeverse/dvc#11058). It would record a file
+that was edited in between as the one that made the outputs. So a stage takes a snapshot of its inputs before it imports
+or reads the first of them, and compares at its end.
+"""
+
+import contextlib
+import gc
+import hashlib
+import importlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import leaves
+from digitsum.core.params import to_group
+from digitsum.core.pipeline import read_declaration
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
+LOCK = Path("checkpoints/stage.lock")
+PYTORCH_LACKS_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
+
+
+class Stage:
+    """A stage as dvc.yaml in the current folder declares it, with its inputs as they were when this was made."""
+
+    def __init__(self, name: str) -> None:
+        """Take a snapshot of the inputs: read the parameters, hash the code. Raises DigitsumError if one is invalid."""
+        self.name = name
+        self.declared = read_declaration(name)
+        self.initial_inputs = self.snapshot_inputs()
+
+    def params(self, group: type[T]) -> T:
+        """Return a group of parameters. Raises DigitsumError if the stage does not declare it or a value is wrong."""
+        key = group.__name__.lower()
+        if key not in self.declared.groups:
+            raise DigitsumError(
+                f"dvc.yaml: stage {self.name} reads {key} without declaring it, so DVC would not rerun it when a value "
+                f'changes; add "- {key}" under stages.{self.name}.params'
+            )
+        return to_group(group, self.declared.values)
+
+    def digest(self, *more: str) -> str:
+        """Return a SHA-256 of `more` and the contents of all inputs, the code as it was at the start."""
+        contents = {
+            name: _sha256(Path(name)) if isinstance(value, tuple) else value
+            for name, value in self.initial_inputs.items()
+        }
+        return hashlib.sha256(repr((sorted(contents.items()), more)).encode()).hexdigest()
+
+    def import_module(self) -> ModuleType:
+        """Import the stage's own code: the declared file that has the stage's name."""
+        files = [Path(name) for name in self.declared.code if Path(name).name == f"{self.name}.py"]
+        if not files or not files[0].is_file():
+            raise DigitsumError(
+                f"dvc.yaml: stage {self.name} declares no file {self.name}.py; "
+                f'add "- stages/{self.name}.py" under stages.{self.name}.deps'
+            )
+        path = Path(os.path.normpath(Path.cwd() / files[0])).relative_to(ROOT)
+        return importlib.import_module(".".join(path.with_suffix("").parts))
+
+    def refuse_undeclared_imports(self) -> None:
+        """Raise DigitsumError if a module of this project is imported that no dependency covers."""
+        declared = {Path(name).resolve() for name in self.declared.code}
+        for module in list(sys.modules.values()):
+            file = str(getattr(module, "__file__", None))
+            if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(sys.prefix):
+                path = Path(file).resolve()
+                if declared.isdisjoint([path, *path.parents]):
+                    name = dependency_of(path, self.declared.code)
+                    raise DigitsumError(
+                        f"dvc.yaml: stage {self.name} imports {os.path.relpath(path)} without declaring it, so DVC "
+                        f'would not rerun it when that file changes; add "- {name}" under stages.{self.name}.deps'
+                    )
+
+    def refuse_changed_inputs(self) -> None:
+        """Raise DigitsumError if an input is not what it was at the start."""
+        now = self.snapshot_inputs()
+        for name, initial in self.initial_inputs.items():
+            if now.get(name) != initial:
+                raise DigitsumError(
+                    f"{name} changed while stage {self.name} ran, and DVC would record the new state as what made the "
+                    "outputs; run `dvc repro` again (`dvc exp run --temp` runs in a copy: there you may edit meanwhile)"
+                )
+
+    def snapshot_inputs(self) -> dict[str, Any]:
+        """Return a fingerprint of each dependency, of files in folders too, and the values of the parameters."""
+        declared = read_declaration(self.name)
+        files: dict[str, Any] = {}
+        for name in declared.dependencies:
+            if "${" not in name:
+                files |= _fingerprints(Path(name))
+        values = leaves({group: declared.values.get(group) for group in sorted(declared.groups)})
+        return files | {f"params.yaml: {key}": value for key, value in values.items()}
+
+
+def dependency_of(path: Path, declared: list[str]) -> str:
+    """Return what to declare for the file `path`: its folder in src/digitsum, or the file itself.
+
+    Written as the stage's other dependencies are: a study sees src through a link, see studies/README.md.
+    """
+    source = ROOT / "src"
+    if path.parent.is_relative_to(source / "digitsum") and path.parent != source / "digitsum":
+        path = path.parent
+    if path.is_relative_to(source):
+        prefix = next((name.partition("src/digitsum")[0] for name in declared if "src/digitsum" in name), "")
+        return f"{prefix}{path.relative_to(ROOT).as_posix()}"
+    return Path(os.path.relpath(path)).as_posix()
+
+
+@contextlib.contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """End the program in one line and with 1 at every failure that its user can fix; a bug keeps its traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: temporary files are removed
+    try:
+        yield
+    except DigitsumError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or error
+        sys.exit(f"error: {reason}{where}. Nothing half-written was kept: fix this and run `dvc repro` again.")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not PYTORCH_LACKS_MEMORY.search(str(error)):
+            raise
+        sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted. `dvc repro` runs this stage again; training continues from its last checkpoint.")
+
+
+@contextlib.contextmanager
+def only_one_stage(name: str) -> Iterator[None]:
+    """Keep other stages out of this folder, such as one whose `dvc repro` was killed while the stage went on.
+
+    The system releases the lock when the process ends, however it ends.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    holder = LOCK.with_suffix(".holder")
+    try:
+        with FileLock(LOCK, timeout=0):
+            holder.write_text(f"stage {name}, process {os.getpid()}")
+            # Do not search what was imported for garbage, now and again and at the end: that takes a second.
+            gc.freeze()
+            yield
+            gc.freeze()
+    except Timeout:
+        raise DigitsumError(
+            f"{holder.read_text()}, is running in this folder, left by a `dvc repro` that was killed or started by "
+            "hand. Wait until it has ended, or end it, and run `dvc repro` again"
+        ) from None
+
+
+def _fingerprints(path: Path) -> dict[str, Any]:
+    """Return what tells whether a file has changed, by its path; for a folder, of each file in it."""
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and "__pycache__" not in file.parts]
+        return {file.as_posix(): _fingerprint(file) for file in files}
+    return {path.as_posix(): _fingerprint(path)}
+
+
+def _fingerprint(file: Path) -> Any:
+    if not file.exists():
+        return "missing"
+    if file.suffix == ".py":
+        return _sha256(file)
+    return file.stat().st_size, file.stat().st_mtime_ns  # data is large: do not read it twice more
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

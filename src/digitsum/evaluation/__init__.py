@@ -1,0 +1,1 @@
+"""Predictions, metrics and figures of the test split. Used by evaluate."""

@@ -1,0 +1,1 @@
+"""The network: preprocessing, trunks, fusions. Used by train and evaluate."""

@@ -1,0 +1,1 @@
+"""Images paired with numbers, and the three splits. Used by pair."""

@@ -1,0 +1,1 @@
+"""What all figures share. Used by pair and evaluate."""

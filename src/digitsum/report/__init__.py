@@ -1,0 +1,1 @@
+"""The comparison of two revisions: `digitsum report`. Used by no stage."""

@@ -1,0 +1,1 @@
+"""Training: batches, loss, optimizer, loop, checkpoints. Used by train."""

@@ -1,0 +1,34 @@
+"""Run a stage of the dvc.yaml in this folder: `python -m stages NAME`, or `python ../../stages NAME` in a study.
+
+What happens, and in which order, stands in `main`: a stage sees its inputs as they were at the start, the environment
+is set before PyTorch is imported, and nothing counts as a result before the checks at the end.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# The code of this copy must run, also in one that `dvc exp run --temp` made: an installed digitsum points elsewhere.
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+
+from digitsum.core.numerics import requested_numerics, set_environment  # noqa: E402
+from digitsum.core.runner import Stage, failures_in_one_line, only_one_stage  # noqa: E402
+
+
+def main(name: str, *arguments: str) -> None:
+    """Run the stage `name`; `arguments` are for its own main. A failure ends in one line and with exit code 1."""
+    with failures_in_one_line():
+        stage = Stage(name)  # takes a snapshot of the inputs
+        set_environment(requested_numerics())
+        module = stage.import_module()
+        with only_one_stage(name):
+            stage.refuse_undeclared_imports()
+            module.main(stage, *arguments)
+            stage.refuse_undeclared_imports()  # some imports wait inside functions
+            stage.refuse_changed_inputs()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("error: name a stage, such as `python -m stages train`; `dvc repro` runs all that need it")
+    main(*sys.argv[1:])

@@ -1,0 +1,42 @@
+"""Recipes: params.yaml with a few lines changed, such as recipes/best; what `make best` trains."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from digitsum.core.files import leaves
+from digitsum.core.numerics import Compute
+from digitsum.core.params import read_values, settings_digest, to_group
+from digitsum.model.params import Model
+from digitsum.pairing.params import Pair
+from digitsum.training.params import Train, TrainingParams
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All parameters that a trained network depends on, those of its data too."""
+
+    pair: Pair
+    training: TrainingParams
+
+    @property
+    def digest(self) -> str:
+        """A short digest to know measured rows by: of all parameters but the seed of training and the numerics."""
+        model, train, compute = self.training.model, self.training.train, self.training.compute
+        groups = {"pair": asdict(self.pair), "model": asdict(model), "train": asdict(train), "compute": asdict(compute)}
+        return settings_digest(leaves(groups))
+
+
+def read_recipe(changes: Iterable[str] = (), folder: Path = Path()) -> Recipe:
+    """Return the parameters of `folder`/params.yaml, with `changes` as `dvc exp run -S` would set them."""
+    values = read_values(folder, changes)
+    training = TrainingParams(to_group(Model, values), to_group(Train, values), to_group(Compute, values))
+    return Recipe(to_group(Pair, values), training)
+
+
+def read_recipes(folder: Path = Path()) -> dict[str, Recipe]:
+    """Return all recipes by name: the default, then one for each file in `folder`/recipes."""
+    files = sorted((folder / "recipes").iterdir())
+    return {"default": read_recipe(folder=folder)} | {
+        file.name: read_recipe(file.read_text().split(), folder) for file in files
+    }

@@ -1,0 +1,49 @@
+"""Measured rows in CSV files, and tables in Markdown files between two marks."""
+
+import csv
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from digitsum.core.files import write_bytes
+from digitsum.training.devices import device_name
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table; cells are shown as they are, not as numbers."""
+    return tabulate(list(rows), headers, tablefmt="pipe", disable_numparse=True)
+
+
+def marks(name: str, command: str) -> tuple[str, str]:
+    """Return the lines above and below the table `name`, which `command` writes."""
+    return f"<!-- {name}: written by `{command}` -->", f"<!-- end of {name} -->"
+
+
+def replace_between(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between the two `marks` of a file."""
+    begin, end = marks
+    content = path.read_text(encoding="utf-8")
+    before, after = content[: content.index(begin) + len(begin)], content[content.index(end) :]
+    write_bytes(path, f"{before}\n{text}\n{after}".encode())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of measurements; none if there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def machine(device: torch.device) -> str:
+    """Return the processor or GPU, and the versions, that something was measured with."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processor = device_name(device) if device.type == "cuda" else (models or [platform.machine()])[0]
+    return f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}"
