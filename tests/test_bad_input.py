@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import copy_project
+from harness.project import copy_project
 
 from digitsum.mnist import idx
 
@@ -63,8 +63,8 @@ BAD_STAGE_INPUT = {
     ),
     "threads: ten": (
         "train",
-        lambda project: project.set_param("train.threads", "ten"),
-        'params.yaml: train.threads is "ten", expected a whole number of at least 1',
+        lambda project: project.set_param("compute.threads", "ten"),
+        'params.yaml: compute.threads is "ten", expected a whole number of at least 1',
     ),
     "pairs_per_image: 0": (
         "pair",
@@ -132,9 +132,9 @@ def test_a_fetch_without_any_source_fails_through_dvc_and_the_next_run_recovers(
 def test_a_read_only_folder_is_named(project):
     shutil.rmtree(project.folder / "data/raw")
     (project.folder / "data").chmod(0o555)
-    rights = "-dac_override,-dac_read_search,-fowner"
-    confined = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}") if os.getuid() == 0 else ()
-    code, printed = project.run(*confined, sys.executable, "-m", "stages.fetch")
+    capabilities = "-dac_override,-dac_read_search,-fowner"
+    confined = ("setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}") if os.getuid() == 0 else ()
+    code, printed = project.run(*confined, sys.executable, "-m", "stages", "fetch")
     assert code == 1
     assert_one_clear_line(printed, "Permission denied (data/raw)")
     (project.folder / "data").chmod(0o755)
@@ -145,7 +145,7 @@ def test_a_read_only_folder_is_named(project):
 def test_too_little_memory_is_named(project):
     code, printed = project.run(
         *(sys.executable, "-c"),
-        "import stages, torch; from digitsum.core.runner import run_stage; run_stage('train', lambda: torch.empty(2**50))",
+        "import torch; from digitsum.core.runner import failures_in_one_line as one\nwith one(): torch.empty(2**50)",
     )
     assert code == 1
     assert_one_clear_line(printed, "error: out of memory")
@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(project):
     shutil.rmtree(project.folder / "data/raw")
     limit = 100_000
     code, printed = project.run(
-        *(sys.executable, "-m", "stages.fetch"),
+        *(sys.executable, "-m", "stages", "fetch"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
     )
     assert code == 1

@@ -4,15 +4,14 @@ import os
 
 import pytest
 import torch
-from test_training import CPU, settings, weights_of
+from harness.training import train, weights_of
 from torch import nn
 
 from digitsum.core.errors import DigitsumError
-from digitsum.model.network import Network
-from digitsum.core.runner import inputs_digest
+from digitsum.core.runner import Stage
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.model.network import Network
 from digitsum.training.checkpoint import Checkpoint
-from digitsum.training.loop import fit
 
 
 class Killed(Exception):
@@ -33,11 +32,20 @@ class Deadly(Checkpoint):
             raise Killed
 
 
-def train(splits, checkpoint=None, seed=0, fusion="shift", **changes):
-    torch.manual_seed(seed)
-    network = Network(fusion, 0.2, 0.3)
-    network.trunk.embed.append(nn.Dropout(0.5))  # a layer that draws: the generator's state must go on, too
-    history = list(fit(network, splits["train"], splits["validation"], settings(**changes), CPU, checkpoint))
+@pytest.fixture(autouse=True)
+def with_dropout(monkeypatch):
+    """Give every network a layer that draws random numbers: these must continue, too."""
+
+    def new_network(model, training):
+        network = Network(model.fusion, 0.2, 0.3, model.trunk)
+        network.trunk.embed.append(nn.Dropout(0.5))
+        return network
+
+    monkeypatch.setattr("digitsum.training.loop.new_network", new_network)
+
+
+def run(splits, checkpoint=None, **changes):
+    network, history = train(splits, checkpoint=checkpoint, **changes)
     return weights_of(network), history
 
 
@@ -46,7 +54,7 @@ def killed(splits, tmp_path):
     """Return the file of a run that was killed in its first epoch."""
     path = tmp_path / "checkpoint"
     with pytest.raises(Killed):
-        train(splits, Deadly(path, 3))
+        run(splits, Deadly(path, 3))
     return path
 
 
@@ -56,38 +64,38 @@ def killed(splits, tmp_path):
         {"average_decay": 0.9},
         {"average_decay": 0},
         {"optimizer": "sgd"},
-        {"fusion": "seed_concat"},  # which leaves weights of the trunk unused: the optimizer keeps nothing of them
+        {"fusion": "baseline_concat"},  # which leaves weights of the trunk unused: the optimizer keeps nothing of them
     ],
 )
 @pytest.mark.parametrize("savings", [1, 4, 7, 8, 9, 15, 16])  # two epochs of 7 steps, and one saving after each
 def test_a_run_goes_on_to_the_same_bits_from_every_step(splits, tmp_path, savings, changes):
     path = tmp_path / "checkpoint"
-    weights, history = train(splits, **changes)
+    weights, history = run(splits, **changes)
     with pytest.raises(Killed):
-        train(splits, Deadly(path, savings), **changes)
-    gone_on, history_gone_on = train(splits, Checkpoint(path, "key"), seed=1, **changes)
+        run(splits, Deadly(path, savings), **changes)
+    gone_on, history_gone_on = run(splits, Checkpoint(path, "key"), **changes)
     assert torch.equal(gone_on, weights)
     assert history_gone_on == history
 
 
-def test_a_run_with_other_inputs_starts_anew(splits, killed, capsys):
-    weights, _ = train(splits)
-    anew, _ = train(splits, Checkpoint(killed, "other key"))
-    assert torch.equal(anew, weights)
-    assert "going on" not in capsys.readouterr().out
+def test_a_run_with_other_inputs_starts_from_the_beginning(splits, killed, capsys):
+    weights, _ = run(splits)
+    again, _ = run(splits, Checkpoint(killed, "other key"))
+    assert torch.equal(again, weights)
+    assert "continuing" not in capsys.readouterr().out
 
 
 def test_a_file_that_does_not_fit_is_refused(splits, killed):
     tensors, progress = load_tensors(killed)
     save_tensors(killed, tensors | {"network.fusion.extra": torch.zeros(1)}, progress)
     with pytest.raises(DigitsumError, match="holds other tensors than this run; delete it"):
-        train(splits, Checkpoint(killed, "key"))
+        run(splits, Checkpoint(killed, "key"))
 
 
 def test_a_truncated_file_is_refused(splits, killed):
     killed.write_bytes(killed.read_bytes()[:-1])
     with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
-        train(splits, Checkpoint(killed, "key"))
+        run(splits, Checkpoint(killed, "key"))
 
 
 def test_a_saving_inside_an_epoch_waits_for_its_interval(tmp_path):
@@ -102,13 +110,13 @@ def test_the_digest_of_a_stages_inputs_changes_with_each(project, monkeypatch, c
     content = data.read_bytes()
     data.unlink()  # it may be a link into DVC's cache
     data.write_bytes(content)
-    before = inputs_digest("train", "2.14.1")
+    before = Stage("train").digest("2.14.1")
     os.utime(data, (0, 0))
-    assert inputs_digest("train", "2.14.1") == before
+    assert Stage("train").digest("2.14.1") == before
     if changed == "param":
         project.set_param("train.lr", 0.02)
     elif changed == "code":
         (project.folder / "src/digitsum/training/loop.py").open("a").write("# a comment\n")
     elif changed == "data":
         data.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert inputs_digest("train", "2.15.0" if changed == "more" else "2.14.1") != before
+    assert Stage("train").digest("2.15.0" if changed == "more" else "2.14.1") != before

@@ -7,40 +7,35 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from harness.tiny_mnist import split_raw
 from torch.nn import functional
 
-from digitsum.pairing.pairs import make_splits
-from digitsum.evaluation.figures import draw_confusion, draw_mistakes
-from digitsum.evaluation.metrics import (
-    calibration_error,
-    confusion_table,
-    headline_metrics,
-    per_class_metrics,
-    write_confusion,
-)
+from digitsum.data.tensors import load_tensors
+from digitsum.evaluation.confusion import confusion_table, draw_confusion, write_confusion
+from digitsum.evaluation.metrics import calibration_error, headline_metrics, per_class_metrics
+from digitsum.evaluation.mistakes import draw_mistakes
 from digitsum.evaluation.predict import (
     AllNumbersScore,
     Predictions,
+    encode_images,
     predict,
     save_predictions,
     score_all_numbers,
-    see_images,
 )
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.model.trunks import TRUNKS
-from digitsum.data.tensors import load_tensors
 
 
-def answers(digits, numbers, said_digits, said_sums, sure=0.9):
-    """Make predictions that give `sure` to what is said and spread the rest evenly."""
+def predict_by_hand(digits, numbers, predicted_digits, predicted_sums, confidence=0.9):
+    """Make predictions that give `confidence` to the predicted classes and spread the rest evenly."""
 
-    def probabilities(said, classes):
-        said = torch.tensor(said)
-        return torch.full((len(said), classes), (1 - sure) / (classes - 1)).scatter(1, said.unsqueeze(1), sure)
+    def probabilities(predicted, classes):
+        rest = torch.full((len(predicted), classes), (1 - confidence) / (classes - 1))
+        return rest.scatter(1, torch.tensor(predicted).unsqueeze(1), confidence)
 
     digits, numbers = torch.tensor(digits), torch.tensor(numbers)
-    of_digit, of_sum = probabilities(said_digits, 10), probabilities(said_sums, 19)
+    of_digit, of_sum = probabilities(predicted_digits, 10), probabilities(predicted_sums, 19)
     return Predictions(
         image_index=torch.arange(len(digits)),
         digits=digits,
@@ -53,8 +48,8 @@ def answers(digits, numbers, said_digits, said_sums, sure=0.9):
     )
 
 
-# Four pairs: all right, digit wrong, sum wrong, both wrong.
-FOUR = answers(digits=[1, 2, 3, 4], numbers=[0, 1, 2, 3], said_digits=[1, 7, 3, 9], said_sums=[1, 3, 6, 18])
+# Four pairs: both correct, digit wrong, sum wrong, both wrong.
+FOUR = predict_by_hand([1, 2, 3, 4], [0, 1, 2, 3], predicted_digits=[1, 7, 3, 9], predicted_sums=[1, 3, 6, 18])
 
 
 def test_the_headline_counts_digit_sum_and_both():
@@ -67,7 +62,7 @@ def test_the_headline_counts_digit_sum_and_both():
     }
     assert headline["digit"]["accuracy"] == 0.5
     assert headline["sum"]["accuracy"] == 0.5
-    assert headline["joint"]["accuracy"] == 0.25  # neither the product nor the mean of the two
+    assert headline["joint"]["accuracy"] == 0.25  # not the product, and not the mean, of the two
     assert headline["all_numbers"] == {"sum_accuracy": 0.25, "joint_accuracy": 0.125}
     assert headline["digit"]["loss"] == pytest.approx(-(np.log(0.9) + np.log(0.1 / 9)) / 2, abs=1e-4)
     assert headline["digit"]["calibration_error"] == pytest.approx(0.4, abs=1e-4)
@@ -82,10 +77,10 @@ def test_metrics_are_rounded_to_what_ten_thousand_images_can_carry():
 
 def test_calibration_error_weighs_the_gap_of_each_bin_by_its_answers():
     probabilities = torch.tensor([[0.95, 0.05], [0.95, 0.05], [0.55, 0.45], [1.0, 0.0]])
-    truth = torch.tensor([0, 1, 0, 0])
-    # Bin 0.9-1: confidences 0.95, 0.95, 1, two of three right; bin 0.5-0.6: 0.55, right.
+    actual = torch.tensor([0, 1, 0, 0])
+    # Bin 0.9-1: confidences 0.95, 0.95, 1, two of three correct; bin 0.5-0.6: 0.55, correct.
     expected = (abs(0.95 + 0.95 + 1.0 - 2) + abs(0.55 - 1)) / 4
-    assert calibration_error(probabilities, truth, 10) == pytest.approx(expected)
+    assert calibration_error(probabilities, actual, 10) == pytest.approx(expected)
 
 
 def test_per_class_figures_are_right_for_every_digit_and_sum():
@@ -118,8 +113,8 @@ def test_the_confusion_table_has_a_row_for_every_cell_in_numeric_order(tmp_path)
 
 @pytest.mark.parametrize("shown", [1, 40])
 def test_figures_are_drawn_with_and_without_mistakes(raw, tmp_path, shown):
-    test = make_splits(raw, 50, 1, 0)["test"]
-    perfect = answers([1, 2], [3, 4], [1, 2], [4, 6])
+    test = split_raw(raw, 50, 1, 0)["test"]
+    perfect = predict_by_hand([1, 2], [3, 4], [1, 2], [4, 6])
     for predictions in (FOUR, perfect):
         for answer in ("digit", "sum"):
             draw_confusion(tmp_path / f"{answer}.png", confusion_table(predictions, answer))
@@ -129,7 +124,7 @@ def test_figures_are_drawn_with_and_without_mistakes(raw, tmp_path, shown):
 
 
 def test_figures_have_the_same_bytes_every_time_and_name_no_version(raw, tmp_path):
-    test = make_splits(raw, 50, 1, 0)["test"]
+    test = split_raw(raw, 50, 1, 0)["test"]
     for name in ("a", "b"):
         draw_mistakes(tmp_path / name, FOUR, test, 10)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -139,38 +134,38 @@ def test_figures_have_the_same_bytes_every_time_and_name_no_version(raw, tmp_pat
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
     torch.manual_seed(0)
-    network, test = Network(fusion).eval(), make_splits(raw, 50, 1, 0)["test"]
-    sum_right = joint_right = 0
+    network, test = Network(fusion).eval(), split_raw(raw, 50, 1, 0)["test"]
+    sum_correct = joint_correct = 0
     with torch.no_grad():
         for number in range(10):
             digit_logits, sum_logits = network(test.images, torch.full((100,), number))
             digits = test.digits.long()
-            right = sum_logits.argmax(1) == digits + number
-            sum_right += right.sum().item()
-            joint_right += (right & (digit_logits.argmax(1) == digits)).sum().item()
-    assert score_all_numbers(network, test, see_images(network, test.images)) == AllNumbersScore(
-        sum_right / 1000, joint_right / 1000
+            correct = sum_logits.argmax(1) == digits + number
+            sum_correct += correct.sum().item()
+            joint_correct += (correct & (digit_logits.argmax(1) == digits)).sum().item()
+    assert score_all_numbers(network, test, encode_images(network, test.images)) == AllNumbersScore(
+        sum_correct / 1000, joint_correct / 1000
     )
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_what_the_network_sees_is_what_it_reads_itself(raw, trunk):
+def test_folding_batch_normalisation_changes_the_features_by_rounding_only(raw, trunk):
     torch.manual_seed(0)
-    network, images = Network("seed_concat", trunk=trunk), make_splits(raw, 50, 1, 0)["test"].images
+    network, images = Network("baseline_concat", trunk=trunk), split_raw(raw, 50, 1, 0)["test"].images
     for _ in range(3):
-        network.read(images.float())  # in training mode: batch normalisation learns means and variances
+        network.encode(images.float())  # in training mode: batch normalisation learns means and variances
     before = {name: tensor.clone() for name, tensor in network.eval().state_dict().items()}
     with torch.no_grad():
-        read = network.read(images.float())
-    for seen, expected in zip(see_images(network, images), read, strict=True):  # this fusion takes the whole embedding
-        torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+        features = network.encode(images.float())
+    for found, expected in zip(encode_images(network, images), features, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw, tmp_path):
+def test_predictions_hold_labels_classes_and_probabilities_of_every_test_pair(raw, tmp_path):
     torch.manual_seed(0)
-    network, test = Network("concat").eval(), make_splits(raw, 50, 2, 0)["test"]
-    predictions = predict(network, test, see_images(network, test.images))
+    network, test = Network("concat").eval(), split_raw(raw, 50, 2, 0)["test"]
+    predictions = predict(network, test, encode_images(network, test.images))
     save_predictions(tmp_path / "predictions", predictions)
     tensors, _ = load_tensors(tmp_path / "predictions")
     images, _, numbers = test[:]
@@ -188,10 +183,10 @@ def test_predictions_hold_truth_answers_and_probabilities_of_every_test_pair(raw
 
 def test_a_certain_mistake_has_a_finite_loss(raw):
     """The loss comes from logits: from a probability that rounds to 0 it would be infinite."""
-    network, test = Network("shift").eval(), make_splits(raw, 50, 1, 0)["test"]
+    network, test = Network("shift").eval(), split_raw(raw, 50, 1, 0)["test"]
     with torch.no_grad():
         network.trunk.classify.bias[3] = 300.0
-    predictions = predict(network, test, see_images(network, test.images))
-    headline = headline_metrics(predictions, score_all_numbers(network, test, see_images(network, test.images)), 15)
+    predictions = predict(network, test, encode_images(network, test.images))
+    headline = headline_metrics(predictions, score_all_numbers(network, test, encode_images(network, test.images)), 15)
     assert headline["digit"]["loss"] > 200
     assert json.dumps(headline, allow_nan=False)

@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import vl_convert
-from conftest import ROOT, stages_run
+from harness.project import ROOT, stages_run
 
 from digitsum.model.network import load_model
 
@@ -120,7 +120,7 @@ def test_the_commands_tested_here_are_those_of_the_readme():
     ("setting", "message"),
     [
         ("train.lrr=1", "Key 'lrr' is not in struct"),
-        ("train.threads=ten", 'params.yaml: train.threads is "ten", expected a whole number of at least 1'),
+        ("compute.threads=ten", 'params.yaml: compute.threads is "ten", expected a whole number of at least 1'),
         ("model.fusion=glue", 'params.yaml: model.fusion is "glue", expected one of shift, concat, add'),
     ],
 )

@@ -6,11 +6,11 @@ import struct
 import numpy as np
 import pytest
 import torch
-from conftest import idx_bytes
+from harness.tiny_mnist import idx_bytes
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-from digitsum.mnist import idx
 from digitsum.core.errors import DigitsumError
+from digitsum.mnist import idx
 
 
 def test_arrays_are_those_that_torchvision_reads(tiny_mnist, tmp_path):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import STAGES
 from dvc.exceptions import ReproductionError
+from harness.project import STAGES
 
 from digitsum.core.runner import LOCK
 
@@ -86,12 +86,12 @@ def reproduce_with_fault(project, fault, monkeypatch, capfd):
     return printed
 
 
-def assert_made_good(project, before, wanted):
+def assert_made_good(project, before, expected):
     """Check that nothing stands half-written, that one `dvc repro` ends well, and that nothing else is left."""
     for name, content in everything(project).items():
-        assert name in IN_STEPS or name.endswith(".tmp") or content in (before.get(name), wanted[name]), name
+        assert name in IN_STEPS or name.endswith(".tmp") or content in (before.get(name), expected[name]), name
     project.reproduce()
-    assert everything(project) == wanted
+    assert everything(project) == expected
     assert {file.name for file in project.folder.glob("checkpoints/*")} == {"stage.lock", "stage.holder"}
 
 
@@ -99,14 +99,14 @@ def assert_made_good(project, before, wanted):
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 @pytest.mark.parametrize(("stage", "point"), [(stage, point) for stage in STAGES for point in POINTS[stage]])
 def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, stage, point, name, monkeypatch, capfd):
-    wanted, before = uninterrupted(stage), everything(project)
+    expected, before = uninterrupted(stage), everything(project)
     project.environment["MNIST_MIRROR"] = f"file://{project.environment['MNIST_MIRROR']}"
     project.set_param(*CHANGES[stage])
     printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
     assert name == "SIGKILL" or "error: interrupted" in printed
-    assert_made_good(project, before, wanted)
+    assert_made_good(project, before, expected)
     resumed = stage == "train" and point not in ("update 5", "writing train.safetensors", "renaming train.safetensors")
-    assert resumed == ("going on from checkpoints/train.safetensors" in capfd.readouterr().out)
+    assert resumed == ("continuing from checkpoints/train.safetensors" in capfd.readouterr().out)
 
 
 DISK_FAULTS = {
@@ -133,34 +133,34 @@ DISK_POINTS += [
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "point", "name"), DISK_POINTS)
 def test_a_disk_that_fails_ends_in_one_line(project, uninterrupted, stage, point, name, monkeypatch, capfd):
-    wanted, before = uninterrupted(stage), everything(project)
+    expected, before = uninterrupted(stage), everything(project)
     project.set_param(*CHANGES[stage])
     printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
     error = rf"^error: {DISK_FAULTS[name]} \(.*{point.split()[1]}\)\. Nothing half-written was kept"
     assert re.search(error, printed, re.MULTILINE)
     assert not list(project.folder.rglob(".*.tmp"))
-    assert_made_good(project, before, wanted)
+    assert_made_good(project, before, expected)
 
 
 @pytest.mark.slow
 def test_a_stage_that_outlives_its_dvc_keeps_the_next_run_out_until_it_ends(project, uninterrupted):
-    wanted, before = uninterrupted("train"), everything(project)
+    expected, before = uninterrupted("train"), everything(project)
     project.set_param(*CHANGES["train"])
     with start(project, FAULT="SIGSTOP update 5") as dvc:
         orphan = wait_for(lambda: stage_at_work(project, "T"))
         dvc.kill()
     code, printed = project.run("dvc", "repro")
     assert code != 0
-    assert f"error: stage train, process {orphan}, is at work in this folder" in printed
+    assert f"error: stage train, process {orphan}, is running in this folder" in printed
     os.kill(orphan, signal.SIGCONT)
     wait_for(lambda: not stage_at_work(project))
-    assert_made_good(project, before, wanted)
+    assert_made_good(project, before, expected)
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_dvc_and_the_stage_and_the_next_run_goes_on(project, uninterrupted):
     """Real processes all through: the terminal sends Ctrl-C to dvc, to its shell and to Python."""
-    wanted, before = uninterrupted("train"), everything(project)
+    expected, before = uninterrupted("train"), everything(project)
     project.set_param(*CHANGES["train"])
     folders = project.environment["PATH"].split(os.pathsep)
     project.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), *folders[1:]])
@@ -171,13 +171,13 @@ def test_ctrl_c_ends_dvc_and_the_stage_and_the_next_run_goes_on(project, uninter
     assert dvc.returncode != 0
     assert "error: interrupted" in printed
     assert "Traceback" not in printed
-    assert_made_good(project, before, wanted)
+    assert_made_good(project, before, expected)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(20))
 def test_a_run_killed_at_a_random_moment_is_made_good(project, uninterrupted, seed):
-    wanted, before = uninterrupted("pair"), everything(project)
+    expected, before = uninterrupted("pair"), everything(project)
     project.set_param(*CHANGES["pair"])
     draws = random.Random(seed)
     with start(project) as dvc:
@@ -198,7 +198,7 @@ def test_a_run_killed_at_a_random_moment_is_made_good(project, uninterrupted, se
         project.succeed("git", "checkout", "dvc.lock")
     # DVC's command lays the file out otherwise than these tests do: see quick_yaml in conftest.py.
     lock.write_text(yaml.safe_dump(yaml.safe_load(lock.read_text()), sort_keys=False))
-    assert_made_good(project, before, wanted)
+    assert_made_good(project, before, expected)
 
 
 @contextmanager

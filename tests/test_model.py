@@ -7,10 +7,11 @@ from torch.nn import functional
 
 import digitsum
 from digitsum.core.errors import DigitsumError
-from digitsum.model.fusions import FUSIONS, LinearOfBoth
-from digitsum.model.network import Network, cost, load_model, save_model
-from digitsum.model.trunks import TRUNKS, Pooled
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.model.fusions import FUSIONS, linear_of_concatenated, one_hot
+from digitsum.model.network import Network, load_model, save_model
+from digitsum.model.trunks import TRUNKS, MaxAndMean
+from digitsum.training.cost import cost
 
 EMBEDDING = 7
 
@@ -86,23 +87,21 @@ def test_weights_exist_with_which_a_fusion_is_shift(name):
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_every_fusion_gives_19_sums_whose_probabilities_add_to_1_and_hears_the_number(name):
+def test_every_fusion_gives_19_sums_whose_probabilities_add_to_1_and_depends_on_the_number(name):
     digit_logits, embedding, numbers = some_input()
     fusion = FUSIONS[name](EMBEDDING)
     fused_digit, sum_logits = fusion(digit_logits, embedding, numbers)
     assert fused_digit.shape == (len(numbers), 10)
-    assert (fused_digit is digit_logits) == (name != "seed_concat")
+    assert (fused_digit is digit_logits) == (name != "baseline_concat")
     assert sum_logits.shape == (len(numbers), 19)
     torch.testing.assert_close(sum_logits.softmax(1).sum(1), torch.ones(len(numbers)))
     assert not torch.equal(fusion(digit_logits, embedding, (numbers + 1) % 10)[1], sum_logits)
 
 
-def test_a_layer_of_both_is_the_sum_of_its_halves():
-    layer, embedding, code = LinearOfBoth(EMBEDDING, 10, 7), torch.rand(5, EMBEDDING), torch.rand(5, 10)
-    whole = nn.Linear(EMBEDDING + 10, 7)
-    whole.load_state_dict(layer.state_dict())
-    halves = layer.of_embedding(embedding) + layer.of_code(code)
-    torch.testing.assert_close(halves, whole(torch.cat([embedding, code], dim=1)))
+def test_a_layer_of_the_concatenation_is_the_sum_of_two_products():
+    layer, embedding, numbers = nn.Linear(EMBEDDING + 10, 7), torch.rand(5, EMBEDDING), torch.arange(5)
+    whole = layer(torch.cat([embedding, one_hot(numbers)], dim=1))
+    torch.testing.assert_close(linear_of_concatenated(layer, embedding, numbers), whole)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -142,7 +141,7 @@ def shapes_in(network):
 
 
 def test_the_older_solution_concat_is_as_its_write_up_has_it():
-    network = Network("seed_concat", trunk="seed_concat", deskew=False)
+    network = Network("baseline_concat", trunk="baseline_concat", deskew=False)
     shapes = shapes_in(network)
     for shape in [(6, 24, 24), (6, 12, 12), (12, 8, 8), (12, 4, 4), (192,), (20,), (10,), (19,)]:
         assert shape in shapes
@@ -152,7 +151,7 @@ def test_the_older_solution_concat_is_as_its_write_up_has_it():
 
 
 def test_the_older_solution_add_is_as_its_write_up_has_it():
-    network = Network("seed_add", trunk="seed_add", deskew=False)
+    network = Network("baseline_add", trunk="baseline_add", deskew=False)
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(10368, 64), (64, 10), (10, 20), (20, 19)]
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
@@ -183,50 +182,50 @@ def test_the_model_normalises_by_itself():
     normalising = Network("shift", 0.5, 0.25, deskew=False).eval()
     normalising.trunk.load_state_dict(plain.trunk.state_dict())
     pixels = torch.rand(2, 28, 28) * 255
-    torch.testing.assert_close(normalising.read(pixels)[0], plain.read(255 * (pixels / 255 - 0.5) / 0.25)[0])
+    torch.testing.assert_close(normalising.encode(pixels)[0], plain.encode(255 * (pixels / 255 - 0.5) / 0.25)[0])
 
 
-def test_large_answers_with_the_mean_of_four_looks_half_a_pixel_beside():
+def test_large_averages_over_four_shifts_of_half_a_pixel():
     torch.manual_seed(0)
     network = Network("shift", trunk="large", deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
     pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
-    looks = []
+    logits = []
     for down, right in [(1, 1), (1, -1), (-1, 1), (-1, -1)]:
-        shifts = [(0, 0), (down, 0), (0, right), (down, right)]  # half a pixel beside, a pixel is the mean of four
+        shifts = [(0, 0), (down, 0), (0, right), (down, right)]  # shifted by half a pixel, a pixel is the mean of four
         halfway = sum(pixels.roll(shift, dims=(1, 2)) for shift in shifts) / 4
-        looks.append(network.trunk(halfway[:, 2:26, 2:26].unsqueeze(1))[0])
-    torch.testing.assert_close(network.read(255 * pixels)[0], torch.stack(looks).mean(0))
+        logits.append(network.trunk(halfway[:, 2:26, 2:26].unsqueeze(1))[0])
+    torch.testing.assert_close(network.encode(255 * pixels)[0], torch.stack(logits).mean(0))
 
 
-def test_pooled_answers_with_the_mean_of_nine_looks_a_pixel_each_way_and_none():
+def test_pooled_averages_over_nine_shifts_of_whole_pixels():
     torch.manual_seed(0)
     network = Network("shift", trunk="pooled", deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
     pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
     moved = [pixels.roll((down, right), dims=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    looks = [network.trunk(image[:, 2:26, 2:26].unsqueeze(1))[0] for image in moved]
-    torch.testing.assert_close(network.read(255 * pixels)[0], torch.stack(looks).mean(0))
+    logits = [network.trunk(image[:, 2:26, 2:26].unsqueeze(1))[0] for image in moved]
+    torch.testing.assert_close(network.encode(255 * pixels)[0], torch.stack(logits).mean(0))
 
 
-def test_pooled_knows_what_each_channel_found_and_not_where():
+def test_global_pooling_forgets_positions():
     channels = torch.rand(2, 128, 4, 4)
     shuffled = channels.flatten(2)[:, :, torch.randperm(16)].view_as(channels)
-    torch.testing.assert_close(Pooled()(shuffled), Pooled()(channels))
-    assert torch.equal(Pooled()(channels)[:, :128], channels.flatten(2).max(dim=2).values)
+    torch.testing.assert_close(MaxAndMean()(shuffled), MaxAndMean()(channels))
+    assert torch.equal(MaxAndMean()(channels)[:, :128], channels.flatten(2).max(dim=2).values)
 
 
 @pytest.mark.parametrize(
-    ("trunk", "answering"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("seed_concat", 1)]
+    ("trunk", "crops"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("baseline_concat", 1)]
 )
-def test_training_looks_once_and_many_looks_share_the_first_layers(trunk, answering):
+def test_training_takes_one_crop_and_test_time_shifts_share_the_first_layers(trunk, crops):
     network, calls = Network("shift", trunk=trunk), []
     first, last = 0, len(network.trunk.embed) - 1
     for index in (first, last):
         network.trunk.embed[index].register_forward_hook(lambda *_, index=index: calls.append(index))
-    network.train().read(torch.rand(2, 28, 28))
-    network.eval().read(torch.rand(2, 28, 28))
-    assert calls == [first, last] + [first] + [last] * answering
+    network.train().encode(torch.rand(2, 28, 28))
+    network.eval().encode(torch.rand(2, 28, 28))
+    assert calls == [first, last] + [first] + [last] * crops
 
 
 @pytest.mark.parametrize(
@@ -278,7 +277,7 @@ def test_a_model_file_that_is_none_is_refused(tmp_path):
 
 
 def test_the_cost_of_a_network_is_counted():
-    network = Network("seed_concat", trunk="seed_concat", deskew=False)
+    network = Network("baseline_concat", trunk="baseline_concat", deskew=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     convolutions = 24 * 24 * 6 * (1 * 5 * 5) + 8 * 8 * 12 * (6 * 5 * 5)
     places = 28 * 28 * 2 * 3  # where the image is sampled, from its map

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from harness.project import ROOT
 
 from digitsum.core import numerics
 from digitsum.core.errors import DigitsumError
 
-# What tests/few_steps.py prints on every x86-64 CPU with AVX2. When training computes something else on purpose,
-# or PyTorch is another: run it, and `make test-portable`.
+# What harness/few_steps.py prints on every x86-64 CPU with AVX2. When training computes something else on purpose, or
+# PyTorch is another: run it, and `make test-portable`.
 GOLDEN = "5e00df53a0ad7faf70b5bc351100b9a44b33cca654f0d0da09fb0b4f59703605"
 
 golden = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the bits are those of x86-64")
@@ -38,11 +38,11 @@ ENVIRONMENTS = [
 
 
 def few_steps(*before, folder=ROOT, environment="", timeout=300):
-    """Run tests/few_steps.py in a new process; give what it prints."""
+    """Run harness/few_steps.py in a new process; return what it prints."""
     pinned = numerics.PORTABLE.keys() | numerics.FIXED.keys()  # which the tests themselves run with
     inherited = {name: value for name, value in os.environ.items() if name not in pinned}
     given = dict(setting.split("=") for setting in environment.split())
-    command = [*before, sys.executable, ROOT / "tests/few_steps.py"]
+    command = [*before, sys.executable, ROOT / "tests/harness/few_steps.py"]
     return subprocess.check_output(command, cwd=folder, env=inherited | given, text=True, timeout=timeout).strip()
 
 
@@ -87,8 +87,8 @@ def test_deterministic_algorithms_are_asked_for_and_the_compiler_is_not_imported
     code = """
 import sys
 from digitsum.core import numerics
-numerics.prepare("portable")
-numerics.compute_with("portable", 1)
+numerics.set_environment("portable")
+numerics.configure_torch(numerics.Compute("portable", 1))
 import torch
 print("torch._dynamo" in sys.modules, torch.get_deterministic_debug_mode())
 import torch._inductor.config
@@ -100,22 +100,22 @@ print(torch._inductor.config.deterministic)
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ("train: {numerics: native}", "native"),
-        ("train: {numerics: portable}", "portable"),
-        ("train: 3", "portable"),
-        ("train: [", "portable"),
+        ("compute: {numerics: native}", "native"),
+        ("compute: {numerics: portable}", "portable"),
+        ("compute: 3", "portable"),
+        ("compute: [", "portable"),
     ],
 )
 def test_only_what_says_native_is_native(tmp_path, monkeypatch, params, expected):
     (tmp_path / "params.yaml").write_text(params)
     monkeypatch.chdir(tmp_path)
-    assert numerics.wanted() == expected
+    assert numerics.requested_numerics() == expected
 
 
-def test_native_leaves_the_choice_of_vectors_to_the_libraries(monkeypatch):
-    for name in numerics.PORTABLE:
-        monkeypatch.delenv(name)
-    numerics.prepare("native")
+def test_native_leaves_the_choice_of_vectors_to_the_libraries_also_under_a_portable_parent(monkeypatch):
+    for name, value in numerics.PORTABLE.items():
+        monkeypatch.setenv(name, value)
+    numerics.set_environment("native")
     assert not numerics.PORTABLE.keys() & os.environ.keys()
     assert numerics.FIXED.items() <= os.environ.items()
 
@@ -132,7 +132,11 @@ def test_what_cannot_be_portable_says_so(monkeypatch, capabilities, active, mess
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: active)
     with pytest.raises(DigitsumError, match=message):
-        numerics.compute_with("portable", 1)
-    numerics.compute_with("native", 1)
+        numerics.configure_torch(numerics.Compute("portable", 1))
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    numerics.compute_with("portable", 1)
+    numerics.configure_torch(numerics.Compute("portable", 1))
+
+
+def test_native_numerics_in_a_portable_environment_are_refused():
+    with pytest.raises(DigitsumError, match=r"numerics is native, .*: set native in params\.yaml before the start$"):
+        numerics.configure_torch(numerics.Compute("native", 1))

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harness.tiny_mnist import split_raw
 
-from digitsum.pairing.pairs import draw_numbers, make_splits
-from digitsum.data.splits import load_split, normalisation, save_split
 from digitsum.core.errors import DigitsumError
+from digitsum.data.splits import load_split, normalisation, save_split
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.pairing.pairs import draw_numbers
 
 
 def images_of(split):
@@ -19,7 +20,7 @@ def images_of(split):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(raw, tmp_path):
     for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
-        for part, split in make_splits(raw, 50, 2, seed).items():
+        for part, split in split_raw(raw, 50, 2, seed).items():
             save_split(tmp_path / f"{part}.{name}", split)
     for part in ("train", "validation", "test"):
         first = (tmp_path / f"{part}.a").read_bytes()
@@ -28,7 +29,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(raw, tmp_pat
 
 
 def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
-    for split in make_splits(raw, 50, 3, 0).values():
+    for split in split_raw(raw, 50, 3, 0).values():
         assert torch.equal(split.digits[split.image_index] + split.numbers, split.sums)
         assert torch.equal(split.image_index.bincount(), torch.full((len(split.images),), 3))
         images, digits, numbers = split[:]
@@ -38,7 +39,7 @@ def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
 
 
 def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_own(raw):
-    splits = make_splits(raw, 50, 1, 0)
+    splits = split_raw(raw, 50, 1, 0)
     assert {name: len(split.images) for name, split in splits.items()} == {"train": 350, "validation": 50, "test": 100}
     assert splits["validation"].digits.bincount().tolist() == [5] * 10
     assert images_of(splits["train"]).isdisjoint(images_of(splits["validation"]))
@@ -49,7 +50,7 @@ def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_ow
 
 
 def test_the_test_pairs_do_not_depend_on_the_size_of_validation(raw):
-    one, other = make_splits(raw, 50, 1, 0), make_splits(raw, 100, 1, 0)
+    one, other = split_raw(raw, 50, 1, 0), split_raw(raw, 100, 1, 0)
     for ours, theirs in zip(one["test"][:], other["test"][:], strict=True):
         assert torch.equal(ours, theirs)
 
@@ -69,7 +70,7 @@ def test_all_ten_numbers_are_drawn_equally_often():
 
 
 def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels(raw):
-    images = make_splits(raw, 50, 1, 0)["train"].images
+    images = split_raw(raw, 50, 1, 0)["train"].images
     mean, std = normalisation(images)
     assert mean == pytest.approx(images.double().mean().item() / 255, rel=1e-9)
     assert std == pytest.approx(images.double().std(correction=0).item() / 255, rel=1e-9)
@@ -78,11 +79,11 @@ def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels
 @pytest.mark.parametrize("size", [400, 395, 1000])
 def test_a_validation_split_that_leaves_too_little_is_refused(raw, size):
     with pytest.raises(DigitsumError, match=f"pair.validation_size is {size}, which does not divide the 400"):
-        make_splits(raw, size, 1, 0)
+        split_raw(raw, size, 1, 0)
 
 
 def test_fewer_training_images_are_drawn_stratified_and_keep_their_pairs(raw):
-    whole, part = (make_splits(raw, 50, 1, 0, size)["train"] for size in (0, 100))
+    whole, part = (split_raw(raw, 50, 1, 0, size)["train"] for size in (0, 100))
     assert torch.bincount(part.digits).tolist() == [10] * 10
     pairs = {
         (image.tobytes(), number) for image, number in zip(whole.images.numpy(), whole.numbers.tolist(), strict=True)
@@ -94,17 +95,17 @@ def test_fewer_training_images_are_drawn_stratified_and_keep_their_pairs(raw):
 @pytest.mark.parametrize("size", [5, 350, 1000])
 def test_a_training_split_that_cannot_be_drawn_is_refused(raw, size):
     with pytest.raises(DigitsumError, match=f"pair.training_size is {size}, which does not divide the 350"):
-        make_splits(raw, 50, 1, 0, size)
+        split_raw(raw, 50, 1, 0, size)
 
 
 def test_without_validation_all_is_trained_on_and_the_test_split_is_watched(raw):
-    splits = make_splits(raw, 0, 1, 0)
+    splits = split_raw(raw, 0, 1, 0)
     assert len(splits["train"].images) == 400
     assert splits["validation"] is splits["test"]
 
 
 def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
-    split = make_splits(raw, 50, 2, 0)["validation"]
+    split = split_raw(raw, 50, 2, 0)["validation"]
     save_split(tmp_path / "split", split)
     again = load_split(tmp_path / "split")
     for field in dataclasses.fields(split):
@@ -112,7 +113,7 @@ def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
 
 
 def test_the_file_has_a_row_for_each_pair_image_number_and_sum(raw, tmp_path):
-    split = make_splits(raw, 50, 2, 0)["validation"]
+    split = split_raw(raw, 50, 2, 0)["validation"]
     save_split(tmp_path / "split", split)
     pairs = load_tensors(tmp_path / "split")[0]["pairs"]
     assert pairs.dtype == torch.int64
@@ -120,7 +121,7 @@ def test_the_file_has_a_row_for_each_pair_image_number_and_sum(raw, tmp_path):
 
 
 def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(raw, tmp_path):
-    save_split(tmp_path / "split", make_splits(raw, 50, 2, 0)["validation"])
+    save_split(tmp_path / "split", split_raw(raw, 50, 2, 0)["validation"])
     split = load_split(tmp_path / "split")
     assert split.image_index.untyped_storage().nbytes() + split.numbers.untyped_storage().nbytes() == 5 * len(split)
     mapped = Path("/proc/self/maps")
@@ -144,7 +145,7 @@ def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(raw, tmp
     ],
 )
 def test_a_split_that_cannot_be_true_is_refused(raw, tmp_path, name, spoil):
-    save_split(tmp_path / "split", make_splits(raw, 50, 1, 0)["validation"])
+    save_split(tmp_path / "split", split_raw(raw, 50, 1, 0)["validation"])
     tensors, _ = load_tensors(tmp_path / "split")
     save_tensors(tmp_path / "split", {**tensors, name: spoil(tensors[name])})
     with pytest.raises(DigitsumError, match="is not a split of images, digits and pairs; run `dvc repro pair`"):
@@ -155,7 +156,7 @@ def test_a_missing_truncated_or_foreign_file_is_refused(raw, tmp_path):
     path = tmp_path / "split"
     with pytest.raises(DigitsumError, match="is missing; `dvc repro` makes it"):
         load_split(path)
-    save_split(path, make_splits(raw, 50, 1, 0)["validation"])
+    save_split(path, split_raw(raw, 50, 1, 0)["validation"])
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
         load_split(path)

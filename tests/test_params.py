@@ -1,24 +1,35 @@
-"""Parameters are typed and strict, and a stage sees only what its dvc.yaml block declares."""
+"""Parameters are typed and strict, and a stage sees only the groups that its dvc.yaml block declares."""
 
 import dataclasses
 import re
 
+import dvc.utils.serialize
 import pytest
 import yaml
-from conftest import ROOT
+from harness.project import ROOT
 
 from digitsum.core.errors import DigitsumError
+from digitsum.core.numerics import Compute
+from digitsum.core.params import read_values
+from digitsum.core.runner import Stage
+from digitsum.evaluation.params import Evaluate
+from digitsum.mnist.params import Fetch, Mnist
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
+from digitsum.model.params import Model
 from digitsum.model.trunks import TRUNKS
-from digitsum.core.params import GROUPS, load_params
+from digitsum.pairing.params import Pair
+from digitsum.training.params import Train
+
+GROUPS = {group.__name__.lower(): group for group in (Mnist, Fetch, Pair, Model, Compute, Train, Evaluate)}
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """Return a folder with this project's params.yaml and dvc.yaml."""
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -31,40 +42,47 @@ def change(folder, old, new, file="params.yaml"):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("threads: .*", "threads: ten", 'train.threads is "ten", expected a whole number of at least 1'),
-        ("threads: .*", "threads: 0", "train.threads is 0, expected a whole number of at least 1"),
-        ("threads: .*", "threads: 2.0", "train.threads is 2.0, expected a whole number of at least 1"),
-        ("threads: .*", "threads: true", "train.threads is true, expected a whole number of at least 1"),
-        ("threads: .*", "threads:", "train.threads is null, expected a whole number of at least 1"),
-        ("threads: .*", "threads: [1]", r"train.threads is \[1\], expected a whole number of at least 1"),
+        ("  batch_size: .*", "  batch_size: ten", 'train.batch_size is "ten", expected a whole number of at least 2'),
+        ("  batch_size: .*", "  batch_size: 0", "train.batch_size is 0, expected a whole number of at least 2"),
+        ("  batch_size: .*", "  batch_size: 2.0", "train.batch_size is 2.0, expected a whole number of at least 2"),
+        ("  batch_size: .*", "  batch_size: true", "train.batch_size is true, expected a whole number of at least 2"),
+        ("  batch_size: .*", "  batch_size:", "train.batch_size is null, expected a whole number of at least 2"),
+        ("  batch_size: .*", "  batch_size: [1]", r"train.batch_size is \[1\], expected a whole number of at least 2"),
         ("  lr: .*", "  lr: fast", 'train.lr is "fast", expected a number above 0'),
         ("  lr: .*", "  lr: .nan", "train.lr is NaN, expected a number above 0"),
         ("  lr: .*", "  lr: .inf", "train.lr is Infinity, expected a number above 0"),
         ("  scaling: .*", "  scaling: 1", "train.scaling is 1, expected a number of at least 0 and below 1"),
         ("  device: .*", "  device: gpu", 'train.device is "gpu", expected one of auto, cpu, cuda, mps'),
-        ("  fusion: .*", "  fusion: 3", "model.fusion is 3, expected a name"),
-        ("  lr: .*", "", "train.lr is missing, expected a number above 0"),
-        ("  lr: .*", "  lr: 1\n  learning: 1", "train.learning is not a parameter; remove it, or mend its spelling"),
-        ("  lr: .*", "  lr: 1\n  epoch: 1", r"train.epoch is not a parameter.*did you mean train.epochs\?"),
-        ("^train:", "trian:", "trian.device is not a parameter"),
+        ("  lr: .*\n", "", "train.lr is missing, expected a number above 0"),
+        ("  lr: .*", "  lr: 1\n  learning: 1", "train.learning is not a parameter; remove it$"),
+        (
+            "  lr: .*",
+            "  lr: 1\n  epoch: 1",
+            r"train.epoch is not a parameter; .* \(did you mean epochs\?\)",
+        ),
+        ("^train:", "trian:", "no stage declares trian; remove it, or fix its spelling"),
+        ("  lr: .*", "  lr: 1\n  lr: 2", 'params.yaml is not valid YAML: found duplicate key "lr"'),
         (r"(?s)\A.*\Z", "hello", r"params.yaml holds \"hello\", expected keys with values"),
         ("  lr: .*", "  lr: 2026-99-99", "params.yaml is not valid YAML: month must be in 1..12"),
         (r"(?s)\A.*\Z", "[" * 100_000, "params.yaml is nested deeper than 20 levels or has aliases"),
-        (r"(?s)\A.*\Z", "a: [", "params.yaml is not valid YAML: while parsing"),
+        (r"(?s)\A.*\Z", "a: [", "params.yaml is not valid YAML: did not find expected node content"),
     ],
 )
 def test_a_bad_params_file_is_refused_in_one_line(folder, old, new, message):
     change(folder, old, new)
     with pytest.raises(DigitsumError, match=message) as caught:
-        load_params("train", folder)
+        Stage("train").params(Train)
     assert str(caught.value).startswith("params.yaml")
     assert "\n" not in str(caught.value)
 
 
-def test_pairs_per_image_of_zero_is_refused(folder):
-    change(folder, "pairs_per_image: .*", "pairs_per_image: 0")
-    with pytest.raises(DigitsumError, match="pair.pairs_per_image is 0, expected a whole number of at least 1"):
-        load_params("pair", folder)
+@pytest.mark.parametrize("text", ["010", "1:30", "1e-05", "no", "on", "0o10", "2026-01-01", "1_000", "~", ".nan"])
+def test_a_value_is_read_as_dvc_reads_it(folder, text):
+    change(folder, "  lr: .*", f"  lr: {text}")
+    expected = dvc.utils.serialize.load_yaml("params.yaml")["train"]["lr"]
+    for found in (read_values()["train"]["lr"], read_values(ROOT, [f"train.lr={text}"])["train"]["lr"]):
+        assert type(found) is type(expected)
+        assert repr(found) == repr(expected)
 
 
 def test_an_unknown_fusion_or_trunk_is_refused_with_the_names_of_those_there_are():
@@ -77,37 +95,45 @@ def test_an_unknown_fusion_or_trunk_is_refused_with_the_names_of_those_there_are
 @pytest.mark.parametrize("text", ["1e-05", "1E-5", "0.00001", "1.0e-05", "+1e-05"])
 def test_small_numbers_are_numbers_however_they_are_written(folder, text):
     change(folder, "  lr: .*", f"  lr: {text}")
-    assert load_params("train", folder).train.lr == 1e-5
+    assert Stage("train").params(Train).lr == 1e-5
 
 
 def test_a_value_that_another_stage_reads_is_not_checked(folder):
-    change(folder, "threads: .*", "threads: ten")
-    assert load_params("pair", folder).pair.seed == 0
+    change(folder, "  batch_size: .*", "  batch_size: ten")
+    assert Stage("pair").params(Pair).seed == 0
 
 
-def test_an_undeclared_parameter_cannot_be_read_and_the_message_names_the_line_to_add(folder):
-    change(folder, "      - train.lr\n", "", "dvc.yaml")
-    params = load_params("train", folder)
-    with pytest.raises(DigitsumError, match=re.escape('add "- train.lr" under stages.train.params')):
-        _ = params.train.lr
-    with pytest.raises(AttributeError):
-        _ = params.train.no_such_parameter
+def test_an_undeclared_group_cannot_be_read_and_the_message_names_the_line_to_add(folder):
+    with pytest.raises(DigitsumError, match=re.escape('add "- evaluate" under stages.train.params')):
+        Stage("train").params(Evaluate)
 
 
-def test_a_declared_group_is_refused(folder):
-    change(folder, "- train.lr", "- train", "dvc.yaml")
-    with pytest.raises(DigitsumError, match="names train, which is not a single parameter"):
-        load_params("train", folder)
+def test_a_stage_that_is_not_there_is_named_with_those_that_are(folder):
+    with pytest.raises(DigitsumError, match=r"^dvc.yaml: there is no stage trian, only fetch, pair, train, evaluate$"):
+        Stage("trian")
 
 
 def test_parameters_are_frozen(folder):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load_params("train", folder).train.lr = 1.0
+        Stage("train").params(Train).lr = 1.0
 
 
-def test_run_outside_a_project_says_so(tmp_path):
+def test_run_outside_a_project_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DigitsumError, match=r"dvc.yaml is not in this folder; run from the project's root"):
-        load_params("train", tmp_path)
+        Stage("train")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("train.lrr=1", r"train.lrr=1 does not name a parameter of params.yaml, .* \(did you mean train.lr\?\)"),
+        ("lr=1", "lr=1 does not name a parameter of params.yaml"),
+    ],
+)
+def test_a_change_must_name_a_parameter(changed, message):
+    with pytest.raises(DigitsumError, match=message):
+        read_values(ROOT, [changed])
 
 
 @pytest.mark.parametrize(("key", "options"), [("fusion", FUSIONS), ("trunk", TRUNKS)])
@@ -119,7 +145,7 @@ def test_the_comment_of_a_choice_names_every_option(key, options):
 def test_a_parameter_that_is_true_or_false_is_nothing_else(folder):
     change(folder, "deskew: .*", "deskew: 1")
     with pytest.raises(DigitsumError, match="model.deskew is 1, expected true or false"):
-        load_params("train", folder)
+        Stage("train").params(Model)
 
 
 def test_params_yaml_holds_every_parameter_once_with_a_comment():

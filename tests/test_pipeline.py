@@ -8,10 +8,10 @@ import sys
 
 import torch
 import yaml
-from conftest import ROOT, STAGES, stages_run
+from harness.project import ROOT, STAGES, stages_run
 
-from digitsum.model.network import load_model
 from digitsum.data.tensors import load_tensors
+from digitsum.model.network import load_model
 
 
 def test_the_stages_make_every_declared_output(finished):
@@ -60,14 +60,13 @@ def test_a_stage_starts_without_the_libraries_that_it_needs_late_or_never():
         ("stages.pair, stages.train, stages.evaluate", {"sklearn", "matplotlib", "dvc", "torchvision"}),
     ]:
         code = f"import sys, {modules}; print(*sys.modules)"
-        loaded = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        command = [sys.executable, "-c", code]
+        loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert not absent & set(loaded.split())
 
 
 def test_make_lets_python_keep_what_it_compiles():
-    """Without that every stage compiles PyTorch and DVC anew, which takes as long as a rerun without training."""
+    """Without that every stage compiles PyTorch and DVC again, which takes as long as a rerun without training."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     command = ["make", "-f", "Makefile", "-f", "-", "show"]  # with a target of its own; --eval is not in older makes
     shown = subprocess.check_output(command, cwd=ROOT, env=environment, text=True, input="show: ; @env")
@@ -104,7 +103,7 @@ def test_the_number_of_threads_decides_on_the_weights_and_stands_beside_them(pro
     model = project.folder / "models/digitsum.safetensors"
     one, told_one = load_tensors(model)
     one = {name: tensor.clone() for name, tensor in one.items()}  # they are read from their file when they are used
-    project.set_param("train.threads", 2)
+    project.set_param("compute.threads", 2)
     project.reproduce()
     two, told_two = load_tensors(model)
     assert (told_one["trained"]["threads"], told_two["trained"]["threads"]) == (1, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from digitsum.model.preprocess import after, look, same, upright
+from digitsum.model.preprocess import compose, deskew_maps, identity_maps, resample
 
 
 def stroke(slant=0.0, x=13.5, y=13.5):
@@ -18,47 +18,47 @@ def stroke(slant=0.0, x=13.5, y=13.5):
 
 def test_maps_that_change_nothing_change_nothing():
     images = torch.rand(5, 28, 28) * 255
-    torch.testing.assert_close(look(images, same(images)), images, atol=2e-3, rtol=0)
-    torch.testing.assert_close(look(images, same(images), 24), images[:, 2:26, 2:26], atol=2e-3, rtol=0)
+    torch.testing.assert_close(resample(images, identity_maps(images)), images, atol=2e-3, rtol=0)
+    torch.testing.assert_close(resample(images, identity_maps(images), 24), images[:, 2:26, 2:26], atol=2e-3, rtol=0)
 
 
 def test_a_look_is_what_pytorch_shows_through_the_same_maps():
     images, maps = torch.rand(5, 28, 28) * 255, torch.eye(2, 3) + 0.2 * torch.randn(5, 2, 3)
     grid = functional.affine_grid(maps, [5, 1, 28, 28], align_corners=False)
     expected = functional.grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)
-    torch.testing.assert_close(look(images, maps), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(resample(images, maps), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("slant", [-0.8, -0.3, 0.0, 0.5])
 @pytest.mark.parametrize("x", [11.0, 15.25])
 def test_a_stroke_that_leans_comes_out_upright_and_in_the_middle(slant, x):
     image = stroke(slant, x, 12.5)
-    seen = look(image, upright(image))
-    assert upright(image)[0, 0, 1] == pytest.approx(slant, abs=0.02)
+    seen = resample(image, deskew_maps(image))
+    assert deskew_maps(image)[0, 0, 1] == pytest.approx(slant, abs=0.02)
     assert (seen - stroke()).abs().mean() < 1  # of 255: sampling between pixels blurs a little
     assert (image - stroke()).abs().mean() > 9
 
 
 def test_what_is_upright_stays_as_it_is():
     image = stroke()
-    torch.testing.assert_close(upright(image), same(image), atol=1e-4, rtol=0)
+    torch.testing.assert_close(deskew_maps(image), identity_maps(image), atol=1e-4, rtol=0)
 
 
 def test_any_image_has_a_finite_map_and_the_slant_is_bounded():
     lying = torch.zeros(1, 28, 28)
     lying[0, 13, 2:14] = lying[0, 14, 14:26] = 255  # a flat line: its "slant" would tear it apart
     images = torch.cat([torch.zeros(1, 28, 28), torch.full((1, 28, 28), 255.0), lying])
-    maps = upright(images)
+    maps = deskew_maps(images)
     assert maps.isfinite().all()
-    torch.testing.assert_close(maps[:2], same(images[:2]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(maps[:2], identity_maps(images[:2]), atol=1e-4, rtol=0)
     assert maps[2, 0, 1] == 1
 
 
 def test_one_look_through_two_maps_is_two_looks():
     image = stroke(0.4, 12, 15)
     turn = torch.tensor([[[0.98, -0.2, 0.05], [0.2, 0.98, -0.1]]])
-    torch.testing.assert_close(after(same(image), turn), turn)
-    torch.testing.assert_close(after(turn, same(image)), turn)
-    twice = look(look(image, upright(image)), turn)
-    assert (look(image, after(upright(image), turn)) - twice).abs().mean() < 1
-    assert (look(image, after(turn, upright(image))) - twice).abs().mean() > 2
+    torch.testing.assert_close(compose(identity_maps(image), turn), turn)
+    torch.testing.assert_close(compose(turn, identity_maps(image)), turn)
+    twice = resample(resample(image, deskew_maps(image)), turn)
+    assert (resample(image, compose(deskew_maps(image), turn)) - twice).abs().mean() < 1
+    assert (resample(image, compose(turn, deskew_maps(image))) - twice).abs().mean() > 2

@@ -4,9 +4,9 @@ import re
 import shutil
 
 import pytest
-from conftest import STAGES, Project
+from harness.project import STAGES, Project
 
-from tools import check
+from tools.check import stale_stages
 
 pytestmark = pytest.mark.slow
 
@@ -76,21 +76,26 @@ def test_the_gate_passes_a_fresh_clone_without_data(clone):
 @pytest.mark.parametrize(
     ("file", "old", "new", "stale"),
     [
-        ("params.yaml", "lr: 0.01", "lr: 0.02", {"train": ["params.yaml: train.lr modified"]}),
-        ("stages/pair.py", "import", "import  ", {"pair": ["stages/pair.py modified"]}),
-        ("metrics/evaluate.json", "accuracy", "accuracies", {"evaluate": ["metrics/evaluate.json modified"]}),
-        ("dvc.yaml", "cmd: python -m stages.pair", "cmd: python -O -m stages.pair", {"pair": ["changed command"]}),
+        ("params.yaml", "lr: 0.01", "lr: 0.02", {"train": ["stale: params.yaml: train.lr modified"]}),
+        ("stages/pair.py", "import", "import  ", {"pair": ["stale: stages/pair.py modified"]}),
+        ("metrics/evaluate.json", "accuracy", "accuracies", {"evaluate": ["stale: metrics/evaluate.json modified"]}),
+        (
+            "dvc.yaml",
+            "cmd: python -m stages pair",
+            "cmd: python -O -m stages pair",
+            {"pair": ["stale: changed command"]},
+        ),
     ],
 )
 def test_the_gate_names_the_stage_that_is_stale_and_why(clone, file, old, new, stale):
     path = clone.folder / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    assert contract.stale_stages(clone.folder) == stale
+    assert stale_stages(clone.folder) == stale
     code, printed = clone.run("python", "-m", "tools.check")
     assert code == 1
-    assert f"{next(iter(stale))}: \n    stale: {stale[next(iter(stale))][0]}" in printed
-    assert "run `make repro` and commit" in printed
+    assert f"{next(iter(stale))}: \n    {stale[next(iter(stale))][0]}" in printed
+    assert "run `make repro`, and commit what changed" in printed
 
 
 @pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock", "params.yaml"])
@@ -110,8 +115,8 @@ def test_the_gate_finds_a_lock_file_that_was_merged_by_hand(clone):
     before, train, after = lock.read_text().partition("  train:")
     digest = after.split("data/paired/train.safetensors")[1].split("md5: ")[1][:32]
     lock.write_text(before + train + after.replace(digest, digest[::-1]))
-    assert contract.stale_stages(clone.folder) == {
-        "train": ["data/paired/train.safetensors is recorded with two different digests"]
+    assert stale_stages(clone.folder) == {
+        "train": ["stale: data/paired/train.safetensors is recorded with two different digests"]
     }
 
 
@@ -129,5 +134,5 @@ def test_a_conflict_in_the_lock_file_is_settled_as_contributing_says(project):
         project.succeed(*command.split())
     assert project.reproduce() == []  # the run cache has what branch one computed
     project.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
-    assert contract.stale_stages(project.folder) == {}
+    assert stale_stages(project.folder) == {}
     assert project.succeed("git", "diff", "one", "--", "params.yaml", "dvc.lock", "metrics", "plots") == ""

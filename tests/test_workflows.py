@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, STAGES, stages_run
+from harness.project import ROOT, STAGES, stages_run
 
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 MADE_BY_CI_TOO = {"make lint", "make test"}  # .ci/run calls them; here it would call this test again
@@ -118,7 +118,7 @@ esac
 
 @pytest.fixture
 def post(tmp_path, monkeypatch):
-    """Return a function that runs the comment's script on a report; it gives the calls to GitHub and what was posted."""
+    """Return a function that runs the comment's script on a report; it returns the calls to GitHub, and the post."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gh").write_text(GH)
     (tmp_path / "bin/gh").chmod(0o755)

@@ -3,13 +3,14 @@
 Synthetic data and fixed parameters, so that the digest changes only when the arithmetic does.
 """
 
-import dataclasses
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
-from digitsum.core import numerics
+from digitsum.core.numerics import Compute, set_environment
+from digitsum.core.params import read_values, to_group
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"lr": 0.01, "weight_decay": 0.01, "label_smoothing": 0.05, "sum_loss_share": 0.5, "average_decay": 0.9}
 SETTINGS |= {"rotation": 10, "scaling": 0.1, "shear": 0.1, "translation": 1, "seed": 0}
 SETTINGS |= {"batch_size": 20, "epochs": 2, "clean_epochs": 1}
@@ -17,30 +18,27 @@ SETTINGS |= {"batch_size": 20, "epochs": 2, "clean_epochs": 1}
 
 def main():
     """Print the digest."""
-    numerics.prepare("portable")
+    set_environment("portable")
     import torch
 
     from digitsum.data.splits import Split
-    from digitsum.evaluation.predict import predict, see_images
-    from digitsum.model.network import Network
-    from digitsum.core.params import load_params
-    from digitsum.training.loop import fit
+    from digitsum.evaluation.predict import encode_images, predict
+    from digitsum.model.params import Model
+    from digitsum.training.loop import train_network
+    from digitsum.training.params import Train, TrainingParams
 
-    numerics.compute_with("portable", threads=2)
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (100, 28, 28), generator=draws).to(torch.uint8)
     numbers, order = torch.randint(0, 10, (100,), generator=draws), torch.arange(100)
     training = Split(images, (order % 10).byte(), order.int(), numbers.byte())
-    # Few, for all looks at them take longer than the steps.
-    seen = Split(training.images[:20], training.digits[:20], training.image_index[:20], training.numbers[:20])
-    train = dataclasses.replace(load_params("train", ROOT).train, **SETTINGS)
+    # Few, because predicting them with all shifts takes longer than the steps.
+    few = Split(training.images[:20], training.digits[:20], training.image_index[:20], training.numbers[:20])
+    train = replace(to_group(Train, read_values(ROOT)), **SETTINGS)
     digest = hashlib.sha256()
     for fusion, trunk in [("shift", "strided"), ("concat", "large"), ("film", "pooled")]:
-        torch.manual_seed(0)
-        network = Network(fusion, 0.5, 0.3, trunk)
-        for _ in fit(network, training, seen, train, torch.device("cpu")):
-            pass
-        predictions = predict(network, seen, see_images(network, seen.images))
+        params = TrainingParams(Model(fusion, trunk, deskew=True), train, Compute("portable", threads=2))
+        network, _ = train_network(params, training, few, torch.device("cpu"))
+        predictions = predict(network, few, encode_images(network, few.images))
         for tensor in [*network.state_dict().values(), predictions.digit_probabilities, predictions.sum_loss]:
             digest.update(tensor.contiguous().numpy().tobytes())
     print(digest.hexdigest())

@@ -1,6 +1,6 @@
 """Runs stages in forks of a process that has imported PyTorch and the like: seconds saved, hundreds of times.
 
-The tests put a program named `python` first on the PATH. For `python -m stages.NAME` it asks this server, over a Unix
+The tests put a program named `python` first on the PATH. For `python -m stages NAME` it asks this server, over a Unix
 socket, to run the stage with its own folder, environment and streams, and ends with the stage's exit code. The
 project's own code is not in the server: each run imports that of its folder. One server serves all workers of pytest.
 
@@ -18,39 +18,40 @@ import sys
 import traceback
 from pathlib import Path
 
-import faults
-
 # What stages import from elsewhere; the first optimizer imports torch._dynamo, the first figure a backend.
-LIBRARIES = ["torch._dynamo", "safetensors.torch", "yaml", "tqdm", "sklearn.metrics", "sklearn.model_selection"]
-LIBRARIES += ["matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg"]
+LIBRARIES = ["faults", "torch._dynamo", "safetensors.torch", "ruamel.yaml", "tqdm", "sklearn.metrics"]
+LIBRARIES += ["sklearn.model_selection", "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg"]
 
 # Standard library only, and no site packages, so that it starts in a moment. {python}: the real one.
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
 
-if len(sys.argv) != 3 or sys.argv[1] != "-m" or not sys.argv[2].startswith("stages."):
+if sys.argv[1:3] != ["-m", "stages"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [b" "], [0, 1, 2])
-order = {{"folder": os.getcwd(), "environment": dict(os.environ), "module": sys.argv[2]}}
+order = {{"folder": os.getcwd(), "environment": dict(os.environ), "arguments": sys.argv[3:]}}
 server.sendall(json.dumps(order).encode())
 server.shutdown(socket.SHUT_WR)
 sys.exit(int(server.makefile().read() or 137))  # a stage that was killed does not answer
 """
 
 
-def run(folder, environment, module):
+def run(folder, environment, arguments):
     """Do what `python -m MODULE` does, in this process, a fork of the server; give the exit code."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0] = str(Path.cwd())
     if "FAULT" in environment:
+        import faults  # beside this file: the server has imported it
+
         faults.install(environment["FAULT"])
     code = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.argv[1:] = arguments
+        runpy.run_module("stages", run_name="__main__", alter_sys=True)
     except SystemExit as exit_:  # as the interpreter does: a text is printed, and means failure
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
         if isinstance(exit_.code, str):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import read_yaml
+from digitsum.core.files import read_yaml, shorten
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,36 @@ def read_declaration(stage: str, folder: Path = Path()) -> Declaration:
     if stage not in blocks:
         raise DigitsumError(f"dvc.yaml: there is no stage {stage}, only {', '.join(blocks)}")
     values = read_yaml(folder / "params.yaml")
-    known = {name.partition(".")[0] for block in blocks.values() for name in _names(block)}
+    known = {name.partition(".")[0] for one, block in blocks.items() for name in _names(one, block)}
     if unknown := [group for group in values if group not in known]:
         raise DigitsumError(f"params.yaml: no stage declares {unknown[0]}; remove it, or fix its spelling")
     block = blocks[stage]
-    dependencies = list(block.get("deps", []))
-    lender = blocks.get(str(block.get("meta", {}).get("code")), {})
-    code = [*dependencies, *lender.get("deps", [])]
-    return Declaration(stage, folder, dependencies, _names(block), code, values)
+    dependencies = _entries(stage, block, "deps", str)
+    meta = block.get("meta")
+    lender = meta.get("code") if isinstance(meta, dict) else None
+    code = dependencies + (_entries(lender, blocks[lender], "deps", str) if lender in blocks else [])
+    return Declaration(stage, folder, dependencies, _names(stage, block), code, values)
 
 
 def stage_blocks(folder: Path = Path()) -> dict[str, dict[str, Any]]:
     """Return the block of each stage in `folder`/dvc.yaml; of a stage with `foreach`, what stands under `do`."""
     blocks = read_yaml(folder / "dvc.yaml").get("stages")
-    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+    if not isinstance(blocks, dict):
         raise DigitsumError("dvc.yaml: there are no stages")
-    return {name: block.get("do", block) for name, block in blocks.items()}
+    bodies = {str(name): block.get("do", block) if isinstance(block, dict) else block for name, block in blocks.items()}
+    for name, body in bodies.items():
+        if not isinstance(body, dict):
+            raise DigitsumError(f"dvc.yaml: stage {name} is {shorten(body)}, expected keys with values")
+    return bodies
 
 
-def _names(block: dict[str, Any]) -> list[str]:
+def _names(stage: str, block: dict[str, Any]) -> list[str]:
     """Return the names under `params` that stand in params.yaml; those of other files stand under the file's name."""
-    return [name for name in block.get("params", []) if isinstance(name, str)]
+    return [name for name in _entries(stage, block, "params", str | dict) if isinstance(name, str)]
+
+
+def _entries(stage: str, block: dict[str, Any], key: str, kind: Any) -> list[Any]:
+    entries = block.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, kind) for entry in entries):
+        raise DigitsumError(f"dvc.yaml: {key} of stage {stage} is {shorten(entries)}, expected a list of names")
+    return entries

@@ -55,18 +55,18 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
         digests: the SHA-256 of each unpacked file, by file name.
         timeout: seconds without a byte after which a source is given up.
     """
-    wanted = [name for name in FILES if not _is_right(folder / name, digests[name])]
+    missing = [name for name in FILES if not _is_right(folder / name, digests[name])]
     if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - {*FILES, *_temporary(FILES)})):
         raise DigitsumError(f"{folder} holds {', '.join(others)}, which is not of MNIST; move it elsewhere")
     for name in _temporary(FILES):
         (folder / name).unlink(missing_ok=True)
-    if not wanted:
+    if not missing:
         return f"{folder} as it was"
     failures = []
     with tempfile.TemporaryDirectory(prefix="digitsum-") as scratch:
         for source_name, source in _sources(timeout, Path(scratch)):
             try:
-                contents = {name: source(name) for name in wanted}
+                contents = {name: source(name) for name in missing}
                 for name, content in contents.items():
                     checked_array(name, content, digests[name])
             except (SourceError, DigitsumError) as error:
@@ -116,7 +116,7 @@ def _folder_source(folder: Path) -> Source:
                 except OSError as error:
                     raise SourceError(f"cannot read {path.name}: {error.strerror}") from None
                 return _unpacked(path.name, content)
-        raise SourceError(f"has neither {name} nor {name}.gz")
+        raise SourceError(f"has no {name} and no {name}.gz")
 
     return read
 

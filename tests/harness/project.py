@@ -1,0 +1,139 @@
+"""A throw-away copy of this project, in a git repository of its own, that runs on tiny data."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from harness.tiny_mnist import DIGEST_KEYS
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ["fetch", "pair", "train", "evaluate"]
+
+
+def stages_run(printed):
+    """Return the stages whose commands DVC ran, by what it printed."""
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in printed]
+
+
+class Project:
+    """A copy of this project in a git repository of its own, with parameters for tiny data."""
+
+    def __init__(self, folder, mirror):
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))},
+            "MNIST_MIRROR": str(mirror),
+            "DVC_NO_ANALYTICS": "1",
+        }
+
+    def copy(self, folder):
+        """Copy the project as it is to `folder`."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder, self.environment["MNIST_MIRROR"])
+
+    def run(self, *command, **options):
+        """Run a command in the project; give its exit code and what it printed, on both streams."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            **options,
+        )
+        return done.returncode, done.stdout
+
+    def succeed(self, *command, **options):
+        """Run a command that must succeed; give what it printed."""
+        code, printed = self.run(*command, **options)
+        assert code == 0, printed
+        return printed
+
+    def reproduce(self, **options):
+        """Do what `dvc repro` does, in this process, which saves DVC's start; give the stages whose commands ran."""
+        import dvc.stage.run
+        from dvc.repo import Repo
+
+        commands_run = []
+        run = dvc.stage.run.cmd_run
+
+        def record(stage, *arguments, **keywords):
+            commands_run.append(stage.name)
+            run(stage, *arguments, **keywords)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dvc.stage.run, "cmd_run", record)
+            patch.setenv("MNIST_MIRROR", self.environment["MNIST_MIRROR"])
+            patch.chdir(self.folder)
+            with Repo(self.folder) as repo:
+                repo.reproduce(**options)
+        return commands_run
+
+    def stage(self, name):
+        """Run a stage by itself, without DVC; give its exit code and what it printed."""
+        return self.run("python", "-m", "stages", name)
+
+    def set_param(self, key, value):
+        """Change one parameter in params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        group, leaf = key.split(".")
+        params[group][leaf] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def outputs(self):
+        """Return the bytes of every file that a stage has made, by path."""
+        folders = ("data", "models", "metrics", "plots")
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for folder in folders
+            for path in sorted((self.folder / folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+TINY_PARAMS = {
+    "pair.validation_size": 50,
+    "compute.threads": 1,
+    "model.trunk": "strided",
+    "train.epochs": 1,
+    "train.clean_epochs": 0,
+    "train.batch_size": 34,
+    "train.translation": 1,
+    "train.rotation": 3,
+}
+
+
+def copy_project(folder, tiny_mnist):
+    """Copy the files of this project that git knows or would add, but no results and no studies; commit them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not re.match("metrics/|plots/|dvc.lock|studies/.*/", name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    project = Project(folder, tiny_mnist.folder)
+    for name, digest in tiny_mnist.digests.items():
+        project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)
+    for key, value in TINY_PARAMS.items():
+        project.set_param(key, value)
+    for command in [
+        ["init", "--quiet", "--initial-branch", "main"],
+        ["config", "user.name", "test"],
+        ["config", "user.email", "test@example.invalid"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "start"],
+    ]:
+        project.succeed("git", *command)
+    return project
