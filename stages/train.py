@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
     costs = cost(new_network(params.model, training))
-    trained = {
+    trained: dict[str, str | int] = {
         "device": device_name(device),
         "numerics": params.compute.numerics,
         "threads": params.compute.threads,
