@@ -166,3 +166,12 @@ def test_the_tests_build_with_the_backend_that_users_build_with():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (backend,) = pyproject["build-system"]["requires"]
     assert backend in pyproject["project"]["optional-dependencies"]["test"]
+
+
+def test_both_locks_pin_the_same_versions_with_hashes():
+    pins = {}
+    for name in ("requirements.lock", "requirements-test.lock"):
+        requirements = re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n", "", (ROOT / name).read_text()))
+        assert all("--hash=sha256:" in requirement for requirement in requirements)
+        pins[name] = {requirement.partition(" \\")[0] for requirement in requirements}
+    assert pins["requirements.lock"] < pins["requirements-test.lock"]
