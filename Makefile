@@ -36,10 +36,11 @@ test-portable: $(VENV)/.tests  ## train a few steps on an emulated CPU: the same
 test-nightly: $(VENV)/.tests  ## kill the pipeline at random moments
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m nightly
 
-lint: $(VENV)/.tests  ## check style and types
+lint: $(VENV)/.tests  ## check style, types, and the files for GitHub
 	$(IN_VENV) ruff check . && ruff format --check . && mypy
 	$(IN_VENV) check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(IN_VENV) zizmor --quiet --offline .github/workflows
+	$(IN_VENV) check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(IN_VENV) zizmor --quiet --offline .github
 
 check: $(VENV)/.runs  ## say whether dvc.lock is that of the code and the parameters; needs no data
 	$(IN_VENV) python -m digitsum.contract

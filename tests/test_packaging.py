@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 VERSION = "9.8.7"  # another than that of the installed project, so that its metadata cannot be taken for the wheel's
@@ -175,3 +176,15 @@ def test_both_locks_pin_the_same_versions_with_hashes():
         assert all("--hash=sha256:" in requirement for requirement in requirements)
         pins[name] = {requirement.partition(" \\")[0] for requirement in requirements}
     assert pins["requirements.lock"] < pins["requirements-test.lock"]
+
+
+def test_pre_commit_runs_what_make_lint_runs():
+    (hooks,) = (repo["hooks"] for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"])
+    recipe = re.search(r"(?m)^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text()).group(1)
+    commands = {command.strip() for command in re.split(r"&&|\n", recipe.replace("$(IN_VENV)", ""))} - {""}
+    for hook in hooks:  # pre-commit adds the names of the files, if it passes them
+        entry = hook["entry"].removeprefix(".venv/bin/")
+        found = {command for command in commands if command == entry or command.startswith(f"{entry} .github/")}
+        assert len(found) == 1, entry
+        commands -= found
+    assert not commands
