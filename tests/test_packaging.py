@@ -161,6 +161,7 @@ def test_the_version_is_the_same_wherever_it_is_written():
 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert digitsum.__version__ == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
 
 
 def test_the_tests_build_with_the_backend_that_users_build_with():
