@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from digitsum.model.network import load_model
 
-__all__ = ["load_model"]
+    __version__: str
+
+__all__ = ["__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from digitsum.model.network import load_model
 
         return load_model
+    if name == "__version__":
+        from importlib.metadata import version  # takes 20 ms
+
+        return version("digitsum")
     raise AttributeError(f"module 'digitsum' has no attribute {name!r}")

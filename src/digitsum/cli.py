@@ -8,7 +8,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import digitsum
 from digitsum.core.errors import DigitsumError
 
 GOT_WORSE = 3  # exit status, told from 1 for an error
@@ -17,6 +19,7 @@ GOT_WORSE = 3  # exit status, told from 1 for an error
 def main() -> None:
     """Run the command line; a foreseen failure prints one line and exits with 1."""
     parser = argparse.ArgumentParser(prog="digitsum", description="Digit and sum from an MNIST image and a number.")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the installed version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
     info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
@@ -40,6 +43,13 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except BrokenPipeError:  # `| head` has read enough; nothing more shall be written, at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _ShowVersion(argparse.Action):
+    # argparse's own action needs the version before it is asked for, and the metadata takes 20 ms to read.
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"digitsum {digitsum.__version__}")
+        parser.exit()
 
 
 def info(path: Path) -> None:
