@@ -4,12 +4,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from harness.project import ROOT, STAGES, stages_run
+from harness.project import ROOT, STAGES, install, stages_run
 
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 MADE_BY_CI_TOO = {"make lint", "make test"}  # .ci/run calls them; here it would call this test again
@@ -49,11 +48,7 @@ def test_actions_are_pinned_and_permissions_are_least():
 @pytest.fixture
 def installed(project):
     """Return a project in which make finds everything installed: what runs these tests."""
-    (project.folder / ".venv").mkdir()
-    (project.folder / ".venv/bin").symlink_to(Path(sys.prefix, "bin"))
-    for mark in (".runs", ".tests"):
-        (project.folder / ".venv" / mark).touch()
-    return project
+    return install(project)
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """A throw-away copy of this project, in a git repository of its own, that runs on tiny data."""
 
 import os
-import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,7 +111,7 @@ TINY_PARAMS = {
 
 
 def copy_project(folder, tiny_mnist):
-    """Copy the files of this project that git knows or would add, but no results and no studies; commit them."""
+    """Copy the files of this project that git knows or would add, but for the pipeline's results; commit them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -120,9 +120,9 @@ def copy_project(folder, tiny_mnist):
         check=True,
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and not re.match("metrics/|plots/|dvc.lock|studies/.*/", name):
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
     project = Project(folder, tiny_mnist.folder)
     for name, digest in tiny_mnist.digests.items():
         project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)
@@ -136,4 +136,14 @@ def copy_project(folder, tiny_mnist):
         ["commit", "--quiet", "--message", "start"],
     ]:
         project.succeed("git", *command)
+    return project
+
+
+def install(project):
+    """Make `make` find everything installed in `project`: what runs these tests, on the project's own code."""
+    (project.folder / ".venv").mkdir()
+    (project.folder / ".venv/bin").symlink_to(Path(sys.prefix, "bin"))
+    for mark in (".runs", ".tests"):
+        (project.folder / ".venv" / mark).touch()
+    project.environment["PYTHONPATH"] = str(project.folder / "src")
     return project

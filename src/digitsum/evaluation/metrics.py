@@ -41,10 +41,10 @@ def headline_metrics(
 
 
 def calibration_error(probabilities: Tensor, actual: Tensor, bins: int) -> float:
-    """Return the expected calibration error: how far confidence and accuracy lie apart, on average over answers.
+    """Return the expected calibration error, 0-1: the mean distance between confidence and accuracy.
 
-    Answers are sorted into `bins` bins of equal width by the probability of the answer given (Guo et al.,
-    arXiv 1706.04599, section 2). probabilities float [P, C], actual int64 [P]; the result lies in 0-1.
+    Predictions are sorted into `bins` bins of equal width by their probability (Guo et al., arXiv 1706.04599, section 2).
+    probabilities float [P, C], actual int64 [P]. By hand, because scikit-learn has none.
     """
     confidence, predicted = (values.numpy() for values in probabilities.double().max(dim=1))
     correct = (predicted == actual.numpy()).astype(np.float64)

