@@ -43,7 +43,7 @@ def headline_metrics(
 def calibration_error(probabilities: Tensor, actual: Tensor, bins: int) -> float:
     """Return the expected calibration error, 0-1: the mean distance between confidence and accuracy.
 
-    Predictions are sorted into `bins` bins of equal width by their probability (Guo et al., arXiv 1706.04599, section 2).
+    Predictions are sorted into `bins` bins of equal width by their probability (Guo et al., arXiv 1706.04599, sec. 2).
     probabilities float [P, C], actual int64 [P]. By hand, because scikit-learn has none.
     """
     confidence, predicted = (values.numpy() for values in probabilities.double().max(dim=1))
