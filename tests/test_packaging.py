@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from harness.project import ROOT
 
 VERSION = "9.8.7"  # another than that of the installed project, so that its metadata cannot be taken for the wheel's
 NOT_SOURCE = [  # what lies in a working folder and must not be published
