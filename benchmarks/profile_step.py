@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import math
 import time
+import timeit
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ import torch
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import cdeotte
@@ -147,11 +147,11 @@ def flop_of_an_image(network: nn.Module) -> int:
 def matrix_product_flops() -> float:
     """Return the floating-point operations a second of a product of large matrices, one thread."""
     matrix = torch.randn(1024, 1024)
-    return 2 * 1024**3 / Timer("matrix @ matrix", globals={"matrix": matrix}).blocked_autorange().median
+    return 2 * 1024**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=STEPS))
 
 
 def copy_bytes() -> float:
     """Return the bytes a second, read and written, of a copy that no cache can hold, one thread."""
     source = torch.zeros(64 * 1024**2)
-    tensors = {"source": source, "target": torch.empty_like(source)}
-    return 2 * source.nbytes / Timer("target.copy_(source)", globals=tensors).blocked_autorange().median
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / min(timeit.repeat(lambda: target.copy_(source), number=1, repeat=STEPS))
