@@ -182,13 +182,13 @@ def test_the_measured_results_hold_what_the_project_promises(in_root):
 # --- Profile of a step, scaling, epoch time ------------------------------------------------------------------
 
 
-def test_the_profile_of_a_step_is_measured_and_written(in_tiny_project, monkeypatch, splits):
+def test_the_profile_of_a_step_is_measured_and_written(in_tiny_project, monkeypatch):
     monkeypatch.setattr(profile_step, "STEPS", 10)
     monkeypatch.setattr(profile_step, "run_alone", lambda *_: {"cpu_seconds": 1.0})  # whole epochs, each a process
     profile_step.main([], "portable")
     written = profile_step.README.read_text()
     assert re.search(r"\| whole step +\| [\d.]+ +\| 100% ", written)
-    assert "| 163 TFLOP |" in written
+    assert re.search(r"\| a network of cdeotte.+\| 163 TFLOP ", written)
     assert "earlier tool" not in written
 
 
@@ -221,16 +221,16 @@ def test_more_images_and_more_pairs_make_a_split_that_training_takes(splits, tmp
 
 
 def test_every_size_is_measured_on_the_same_number_of_pairs(in_tiny_project, monkeypatch):
+    trained = []
     monkeypatch.setattr(scaling, "ROUNDS", 2)
+    monkeypatch.setattr(scaling, "train_network", lambda p, split, *_: trained.append(p.train.epochs * len(split)))
     monkeypatch.setattr(scaling, "run_alone", lambda split, _, numerics, *__: scaling.measure(split, 350, numerics))
     scaling.main([], "portable")
     rows = read_rows(scaling.TABLE)
     assert [(row["images"], row["pairs"]) for row in rows] == [
         *(("350", "350"), ("350", "1400"), ("350", "5600"), ("1400", "1400"))
     ]
-    for row in rows:
-        of_a_million = float(row["seconds_per_million_pairs"])
-        assert of_a_million == pytest.approx(float(row["cpu_seconds"]) * 1e6 / 350, abs=0.006 * 1e6 / 350)
+    assert trained == [350] * (4 + 2 * 4)
     assert f"| {int(rows[3]['peak_megabytes']):,} " in scaling.README.read_text()
     assert scaling.FIGURE.exists()
 
