@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import DIGEST_KEYS, ROOT
 from dvc.utils.hydra import apply_overrides
+from harness.project import ROOT
+from harness.tiny_mnist import DIGEST_KEYS, split_raw
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,8 +25,6 @@ from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import load_split, save_split
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import new_network
-from digitsum.pairing.pairs import make_splits
-from digitsum.pairing.params import Pair
 from studies.seeds import seeds
 from tools.recipes import read_recipe, read_recipes
 from tools.tables import read_rows
@@ -262,7 +261,7 @@ def test_the_epoch_time_of_every_fusion_is_measured_relative_to_shift(in_tiny_pr
 
 @pytest.mark.parametrize(("fold", "start", "end"), [(0, 333, 400), (1, 266, 333), (5, 0, 66)])
 def test_a_fold_is_consecutive_training_images_and_nothing_is_of_the_test_split(fold, start, end, raw):
-    splits = make_splits(held_out.hold_out(raw, fold), Pair(0, validation_size=0, training_size=0, pairs_per_image=1))
+    splits = split_raw(held_out.hold_out(raw, fold), validation_size=0)
     held, kept = slice(start, end), [*range(start), *range(end, 400)]
     assert splits["test"].images.equal(torch.from_numpy(raw.train_images[held].copy()))
     assert splits["test"].digits.tolist() == raw.train_labels[held].tolist()

@@ -5,7 +5,7 @@ from collections import Counter
 from statistics import mean
 
 import pytest
-from conftest import ROOT
+from harness.project import ROOT
 
 from studies.seeds import seeds
 from tools.recipes import read_recipes
