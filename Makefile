@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds seconds tables card bench costs growth lock
+.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time tables card bench profile scaling lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -51,11 +51,11 @@ plots: $(VENV)/.runs  ## draw DVC's plots on one page that needs no network: mak
 report: $(VENV)/.runs  ## compare with another revision and tell differences from noise, in report/: make report BASE=main
 	$(IN_VENV) digitsum report $(BASE) --output report
 
-seeds: $(VENV)/.runs  ## train the default and every recipe with several seeds; write the README's table
+seeds: $(VENV)/.runs  ## train the default and every recipe with several seeds; write the tables of results
 	$(IN_VENV) python -m studies.seeds
 
-seconds: $(VENV)/.runs  ## time an epoch with each fusion
-	$(IN_VENV) python -m studies.seconds
+epoch-time: $(VENV)/.runs  ## time an epoch with each fusion
+	$(IN_VENV) python -m benchmarks epoch_time
 
 tables: $(VENV)/.runs  ## write the studies' tables into the README, after dvc repro studies/NAME/dvc.yaml
 	$(IN_VENV) python -m studies.tables
@@ -63,14 +63,14 @@ tables: $(VENV)/.runs  ## write the studies' tables into the README, after dvc r
 card: $(VENV)/.runs  ## measure the committed model and write MODEL_CARD.md
 	$(IN_VENV) dvc repro studies/model_card/dvc.yaml && python -m studies.card
 
-bench: $(VENV)/.runs  ## time the recipe quick against its peers; write the README's table
-	$(IN_VENV) python -m benchmarks.speed
+bench: $(VENV)/.runs  ## time the recipe quick against its peers, for benchmarks/README.md
+	$(IN_VENV) python -m benchmarks speed
 
-costs: $(VENV)/.runs  ## measure where a training step spends its time, for benchmarks/README.md
-	$(IN_VENV) python -m benchmarks.costs
+profile: $(VENV)/.runs  ## measure where a training step spends its time, for benchmarks/README.md
+	$(IN_VENV) python -m benchmarks profile_step
 
-growth: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
-	$(IN_VENV) python -m benchmarks.growth
+scaling: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
+	$(IN_VENV) python -m benchmarks scaling
 
 lock: $(VENV)/.runs  ## upgrade the two lock files from pyproject.toml, for all platforms and Python versions
 	$(INSTALL) --quiet uv

@@ -1,7 +1,7 @@
-"""The peers, written anew from their published descriptions: layers, optimiser, schedule, batch size.
+"""The peers, written from their published descriptions: layers, optimizer, schedule, batch size.
 
-Each is a function that takes MNIST, a seed and a device, trains there, and after every epoch gives the network as it
-stands, so that who measures can stop the clock, score it, and let it go on.
+Each is a function that takes MNIST, a seed and a device, trains there, and yields the network after every epoch, so
+that a benchmark can stop the clock, score it, and continue.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from digitsum.model.fusions import FUSIONS
 from digitsum.model.trunks import TRUNKS
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, as all the write-ups have it
-Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""Takes uint8 images [N, 28, 28] and numbers [N], on the device; gives digit logits [N, 10], and sum logits [N, 19]
-if it has them."""
+Classifier = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Takes uint8 images [N, 28, 28] and numbers [N], on the device; returns digit logits [N, 10], and sum logits [N, 19],
+or None if it knows no numbers."""
 
 
-def tuomaso(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
+def tuomaso(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Classifier]:
     """github.com/tuomaso/train_mnist_fast, its last step: one epoch, all data in memory, no augmentation."""
     torch.manual_seed(seed)
     images, digits = in_memory(mnist, device)
@@ -41,8 +41,8 @@ def tuomaso(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answer
     yield digits_only(network)
 
 
-def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
-    """github.com/pytorch/examples, mnist: up to 14 epochs of Adadelta. Its data, to be fair, in memory."""
+def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Classifier]:
+    """github.com/pytorch/examples, mnist: up to 14 epochs of Adadelta. For a fair comparison with data in memory."""
     torch.manual_seed(seed)
     images, digits = in_memory(mnist, device)
     network = nn.Sequential(
@@ -59,11 +59,11 @@ def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterat
         yield digits_only(network)
 
 
-class OlderSolution(nn.Module):
-    """Trunk and fusion of an older solution, and the softmax that both had before the cross-entropy."""
+class Baseline(nn.Module):
+    """Trunk and fusion of a baseline, and the softmax that both had before the cross-entropy."""
 
     def __init__(self, name: str) -> None:
-        """Make the layers of `name`, a trunk and a fusion of the pipeline."""
+        """Make the trunk and the fusion that the pipeline calls `name`."""
         super().__init__()
         self.trunk = TRUNKS[name]()
         self.fusion = FUSIONS[name](self.trunk.features)
@@ -74,25 +74,25 @@ class OlderSolution(nn.Module):
         return digit.softmax(dim=1), total.softmax(dim=1)
 
 
-def seed_concat(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
-    """The older solution `concat`: softmax before the cross-entropy, a new number at every access."""
+def baseline_concat(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Classifier]:
+    """The baseline `concat`: softmax before the cross-entropy, a new number at every access."""
     torch.manual_seed(seed)
-    return train_by_items(OlderSolution("seed_concat").to(device), Items(mnist, redraw=True), 128, device)
+    return train_by_items(Baseline("baseline_concat").to(device), Items(mnist, redraw=True), 128, device)
 
 
-def seed_add(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Answers]:
-    """The older solution `add`: softmax before the cross-entropy, numbers drawn once."""
+def baseline_add(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Classifier]:
+    """The baseline `add`: softmax before the cross-entropy, numbers drawn once."""
     torch.manual_seed(seed)
-    return train_by_items(OlderSolution("seed_add").to(device), Items(mnist, redraw=False), 200, device)
+    return train_by_items(Baseline("baseline_add").to(device), Items(mnist, redraw=False), 200, device)
 
 
 class Items(Dataset[Any]):
-    """One image at a time, turned into a tensor and normalised when it is asked for, as tutorials do it."""
+    """One image at a time, converted to a tensor and normalised at every access, as in tutorials."""
 
     def __init__(self, mnist: RawMnist, redraw: bool) -> None:
-        """Keep the images as they are; draw the numbers once unless they are drawn at every access."""
+        """Keep the images; draw the numbers once, unless they are drawn at every access."""
         self.mnist, self.redraw = mnist, redraw
-        self.prepare = transforms.Compose(
+        self.to_tensor = transforms.Compose(
             [transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
         )
         self.numbers = torch.randint(0, 10, (len(self),))
@@ -105,11 +105,11 @@ class Items(Dataset[Any]):
         """Return image [1, 28, 28], digit, number, sum."""
         number = int(torch.randint(0, 10, ())) if self.redraw else int(self.numbers[index])
         digit = int(self.mnist.train_labels[index])
-        return self.prepare(self.mnist.train_images[index]), digit, number, digit + number
+        return self.to_tensor(self.mnist.train_images[index]), digit, number, digit + number
 
 
-def train_by_items(network: nn.Module, items: Items, batch_size: int, device: torch.device) -> Iterator[Answers]:
-    """Train ten epochs with Adam, 0.001, on digit and sum; the optimisers are not in the write-ups."""
+def train_by_items(network: nn.Module, items: Items, batch_size: int, device: torch.device) -> Iterator[Classifier]:
+    """Train ten epochs with Adam, 0.001, on digit and sum; the write-ups do not name the optimizers."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
     for _ in range(10):
         for batch in DataLoader(items, batch_size, shuffle=True):
@@ -123,7 +123,7 @@ def train_by_items(network: nn.Module, items: Items, batch_size: int, device: to
 
 
 def learn(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, digits: Tensor) -> None:
-    """Take one step on a batch, for a network that gives digit logits."""
+    """Train one step on a batch; `network` returns digit logits."""
     loss = functional.cross_entropy(network(images), digits)
     optimizer.zero_grad()
     loss.backward()
@@ -141,15 +141,35 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
-def digits_only(network: nn.Module) -> Answers:
-    """Let a network that knows no numbers answer for the digit."""
+def digits_only(network: nn.Module) -> Classifier:
+    """Return a classifier of digits only."""
     network.eval()
     return lambda images, numbers: (network(normalised(images)), None)
+
+
+def cdeotte() -> nn.Sequential:
+    """Return the network of github.com/cdeotte/MNIST-CNN-99.75, which is counted, not timed.
+
+    Seven convolutions, two of them strided, no pooling.
+    """
+
+    def block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+        return [
+            nn.Conv2d(channels_in, channels_out, kernel, stride, padding),
+            nn.ReLU(),
+            nn.BatchNorm2d(channels_out),
+        ]
+
+    return nn.Sequential(
+        *(*block(1, 32, 3), *block(32, 32, 3), *block(32, 32, 5, stride=2, padding=2), nn.Dropout(0.4)),
+        *(*block(32, 64, 3), *block(64, 64, 3), *block(64, 64, 5, stride=2, padding=2), nn.Dropout(0.4)),
+        *(*block(64, 128, 4), nn.Flatten(), nn.Dropout(0.4), nn.Linear(128, 10)),
+    )
 
 
 PEERS = {
     "tuomaso": tuomaso,
     "pytorch_examples": pytorch_examples,
-    "seed_concat": seed_concat,
-    "seed_add": seed_add,
+    "baseline_concat": baseline_concat,
+    "baseline_add": baseline_add,
 }

@@ -1,12 +1,11 @@
-"""How long to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds; on a GPU, in seconds.
+"""Time to 99 %: the recipe `quick` against its peers, side by side, in CPU-seconds; on a GPU, in seconds.
 
-    make bench    # 15 to 30 minutes; then the table stands in README.md, every run in benchmarks/speed.csv
+    make bench    # 15 to 30 minutes; writes the table in benchmarks/README.md, results.json, and every run in speed.csv
 
-The clock runs from data in memory to a trained network; making the data, scoring the test split and importing PyTorch
-are not counted. Round after round, everyone who still has rounds runs once, in one process with the same number
-of threads, so that a slow minute of the machine strikes all alike. What was interrupted goes on where it stopped, with
-the rows of benchmarks/speed.csv that were measured with the present recipe on the present machine; after a change of
-code delete that file.
+The clock runs from data in memory to a trained network. Not timed: making the data, scoring the test split, importing
+PyTorch. In each round every contestant that has rounds left runs once, in one process with the same number of threads,
+so that a slow minute of the machine affects all of them. An interrupted benchmark continues with the rows of speed.csv
+that were measured with the present recipe on the present machine. After a change of code delete that file.
 """
 
 import argparse
@@ -14,125 +13,140 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # the first optimizer would import it, at the cost of whoever comes first
+import torch._dynamo  # the first optimizer would import it, and the first contestant would pay for it
 
-from benchmarks.peers import PEERS, Answers
+from benchmarks.peers import PEERS, Classifier
 from digitsum.core.files import write_csv, write_json
-from digitsum.mnist import idx
+from digitsum.core.numerics import Compute, configure_torch
+from digitsum.core.params import read_values, to_group
 from digitsum.data.splits import Split, load_split
-from digitsum.model.network import new_network
-from digitsum.core.params import Params, load_params
+from digitsum.mnist.idx import expected_digests, read_raw
+from digitsum.mnist.params import Mnist
 from digitsum.training.devices import choose_device
-from digitsum.training.loop import fit
-from studies.measuring import errors_in_one_line, machine, params_digest, put_between, read_recipe, read_rows
+from digitsum.training.loop import train_network
+from digitsum.training.params import TrainingParams
+from tools.recipes import read_recipes
+from tools.tables import machine, markdown_table, marks, read_rows, replace_between
 
-RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("README.md")
-BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
-SPLITS = ("train", "validation", "test")
+RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("benchmarks/README.md")
+MARKS = marks("speed", "make bench")
 COLUMNS = ("recipe", "measured_on", "name", "seed", "cpu_seconds", "wall_seconds", "epochs", "digit", "sum")
 GOAL = 0.99
-ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "seed_concat": 1, "seed_add": 1}  # the last three: long
-SHOWN = {
+# The last three take most of the time.
+ROUNDS = {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "baseline_concat": 1, "baseline_add": 1}
+TITLES = {
     "quick": "`quick`, ours",
     "tuomaso": "tuomaso/train_mnist_fast, 1 epoch",
     "pytorch_examples": "pytorch/examples, to its first epoch over 99 %",
-    "seed_concat": "the older solution `concat`, at most 10 epochs",
-    "seed_add": "the older solution `add`, at most 10 epochs",
+    "baseline_concat": "baseline `concat`, at most 10 epochs",
+    "baseline_add": "baseline `add`, at most 10 epochs",
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str], numerics: str) -> None:
     """Measure round by round; write every run, the results and the table."""
-    arguments = argparse.ArgumentParser(description="Time the recipe quick and its peers to 99 %.")
-    arguments.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
-    arguments.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
-    arguments.add_argument("--follow", choices=PEERS, help="only train this peer, up to the last epoch it has")
-    options = arguments.parse_args()
-    torch.set_num_threads(options.threads)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks speed", description="Time quick and its peers to 99 %%."
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
+    parser.add_argument("--follow", choices=PEERS, help="only train this peer, to its last epoch")
+    options = parser.parse_args(arguments)
+    compute = Compute(numerics, options.threads)
+    configure_torch(compute)
     device = choose_device(options.device)
-    fetch = load_params("fetch").fetch
-    mnist = idx.read_raw(Path("data/raw"), idx.expected_digests(fetch))
-    training, validation, test = (load_split(Path("data/paired", f"{name}.safetensors")) for name in SPLITS)
+    mnist = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_values())))
+    training, validation, test = (
+        load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")
+    )
     test = test.to(device)
     if options.follow:
-        for epoch, answers in enumerate(PEERS[options.follow](mnist, 0, device), 1):
-            print(f"{options.follow}, epoch {epoch}: {score(answers, test)[0]:.2%} of the test digits", flush=True)
+        for epoch, classifier in enumerate(PEERS[options.follow](mnist, 0, device), 1):
+            print(f"{options.follow}, epoch {epoch}: {score(classifier, test)[0]:.2%} of the test digits", flush=True)
         return
-    recipe = read_recipe(Path("recipes/quick"))
+    recipe = read_recipes()["quick"]
+    params = dataclasses.replace(recipe.training, compute=compute)
 
-    contestants: dict[str, Callable[[int], Iterator[Answers]]] = {
-        "quick": lambda seed: ours(training, validation, recipe, seed, device),
+    contestants: dict[str, Callable[[int], Iterator[Classifier]]] = {
+        "quick": lambda seed: quick(params, seed, training, validation, device),
         **{name: lambda seed, train=train: train(mnist, seed, device) for name, train in PEERS.items()},  # type: ignore[misc]
     }
-    present = {"recipe": params_digest(recipe), "measured_on": f"{machine(device)}, threads: {options.threads}"}
-    runs = [run for run in read_rows(RUNS) if run["recipe"] == present["recipe"]]
+    measured_on = f"{machine(device)}, threads: {options.threads}" + (", portable" if numerics == "portable" else "")
+    present = {"recipe": recipe.digest, "measured_on": measured_on}
+    runs = [run for run in read_rows(RUNS) if run["recipe"] == recipe.digest]
     for seed in range(max(ROUNDS.values())):
         for name, rounds in ROUNDS.items():
             run = {**present, "name": name, "seed": str(seed)}
             if seed >= rounds or any(run.items() <= known.items() for known in runs):
                 continue
-            found = ["" if value is None else str(value) for value in time_to_goal(contestants[name](seed), test)]
-            runs.append(run | dict(zip(COLUMNS[len(run) :], found, strict=True)))
+            measured = ["" if value is None else str(value) for value in time_to_goal(contestants[name](seed), test)]
+            runs.append(run | dict(zip(COLUMNS[len(run) :], measured, strict=True)))
             print(runs[-1], flush=True)
             write_csv(RUNS, COLUMNS, [list(run.values()) for run in runs])
     here = [run for run in runs if present.items() <= run.items()]
-    clock = "cpu_seconds" if device.type == "cpu" else "wall_seconds"
-    write_json(RESULTS, results(here, present["measured_on"], clock))
-    put_between(README, BEGIN, END, markdown(json.loads(RESULTS.read_text())))
+    write_json(RESULTS, results(here, measured_on, "cpu_seconds" if device.type == "cpu" else "wall_seconds"))
+    replace_between(README, MARKS, table(json.loads(RESULTS.read_text())))
 
 
-def ours(training: Split, validation: Split, params: Params, seed: int, device: torch.device) -> Iterator[Answers]:
-    """Train as the stage train does, giving the network at the end."""
-    torch.manual_seed(seed)
-    train = dataclasses.replace(params.train, seed=seed)
-    network = new_network(params.model, training)
-    for _ in fit(network, training, validation, train, device):
-        pass
-    yield network
+def quick(
+    params: TrainingParams, seed: int, training: Split, validation: Split, device: torch.device
+) -> Iterator[Classifier]:
+    """Train as the stage train does; yield the network at the end."""
+    params = dataclasses.replace(params, train=dataclasses.replace(params.train, seed=seed))
+    network, _ = train_network(params, training, validation, device)
+    yield network.to(device)
 
 
-def time_to_goal(states: Iterator[Answers], test: Split) -> tuple[float, float, int, float, Any]:
+def time_to_goal(states: Iterator[Classifier], test: Split) -> tuple[float, float, int, float, Any]:
     """Return CPU-seconds, wall seconds and epochs to the first state of 99 % on digits, and its accuracies."""
+    torch.set_deterministic_debug_mode("default")  # of the contestants only `quick` sets it
     cpu = wall = 0.0
     digit, total, epochs = 0.0, None, 0
     while True:
         cpu_start, wall_start = time.process_time(), time.perf_counter()
-        answers = next(states, None)
+        classifier = next(states, None)
         if test.images.is_cuda:
             torch.cuda.synchronize()
         cpu, wall = cpu + time.process_time() - cpu_start, wall + time.perf_counter() - wall_start
-        if answers is None:  # it has run out of epochs
-            return round(cpu, 3), round(wall, 3), epochs, digit, total
-        digit, total = score(answers, test)
+        if classifier is None:  # no epochs are left
+            break
+        digit, total = score(classifier, test)
         epochs += 1
         if digit >= GOAL:
-            return round(cpu, 3), round(wall, 3), epochs, digit, total
+            break
+    return round(cpu, 3), round(wall, 3), epochs, digit, total
 
 
 @torch.no_grad()
-def score(answers: Answers, test: Split) -> tuple[float, float | None]:
+def score(classifier: Classifier, test: Split) -> tuple[float, float | None]:
     """Return the accuracy on the test pairs of digit and, if there is one, sum."""
-    digits_right, sums_right = 0, None
+    correct_digits, correct_sums = 0, None
     for start in range(0, len(test), 500):
         images, digits, numbers = test[start : start + 500]
-        digit, total = answers(images, numbers)
-        digits_right += int((digit.argmax(1) == digits).sum())
-        if total is not None:
-            sums_right = (sums_right or 0) + int((total.argmax(1) == digits + numbers).sum())
-    return digits_right / len(test), None if sums_right is None else sums_right / len(test)
+        digit_logits, sum_logits = classifier(images, numbers)
+        correct_digits += int((digit_logits.argmax(1) == digits).sum())
+        if sum_logits is not None:
+            correct_sums = (correct_sums or 0) + int((sum_logits.argmax(1) == digits + numbers).sum())
+    return correct_digits / len(test), None if correct_sums is None else correct_sums / len(test)
 
 
 def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[str, Any]:
-    """Return what benchmarks/results.json holds, from the runs; ratios are of the seconds of `clock`."""
-    digits = {name: [float(run["digit"]) for run in runs if run["name"] == name] for name in ROUNDS}
-    sums = {name: [float(run["sum"]) for run in runs if run["name"] == name and run["sum"]] for name in ROUNDS}
+    """Return the content of benchmarks/results.json for these runs; ratios are of the seconds of `clock`."""
+    values = {
+        column: {name: [float(run[column]) for run in runs if run["name"] == name and run[column]] for name in ROUNDS}
+        for column in ("cpu_seconds", "wall_seconds", "digit", "sum")
+    }
     seconds = {
-        kind: {name: seconds_of(name, kind, runs) for name in ROUNDS} for kind in ("cpu_seconds", "wall_seconds")
+        column: {
+            name: {"median": statistics.median(of), "min": min(of), "max": max(of)}
+            for name, of in values[column].items()
+        }
+        for column in ("cpu_seconds", "wall_seconds")
     }
     medians = {name: seconds[clock][name]["median"] for name in ROUNDS}
     return {
@@ -140,55 +154,52 @@ def results(runs: list[dict[str, str]], measured_on: str, clock: str) -> dict[st
         "clock": clock,
         "recipe": Path("recipes/quick").read_text().split(),
         **seconds,
-        "accuracy": {name: spread(values) for name, values in digits.items()},
-        "sum_accuracy": {name: spread(values) for name, values in sums.items() if values},
-        "reached": {name: sum(value >= GOAL for value in values) for name, values in digits.items()},
+        "accuracy": {name: spread(shares) for name, shares in values["digit"].items()},
+        "sum_accuracy": {name: spread(shares) for name, shares in values["sum"].items() if shares},
+        "reached": {name: sum(share >= GOAL for share in shares) for name, shares in values["digit"].items()},
         "ratio": {
             f"quick_over_{name}": round(medians["quick"] / medians[name], 5) for name in ROUNDS if name != "quick"
         },
     }
 
 
-def seconds_of(name: str, kind: str, runs: list[dict[str, str]]) -> dict[str, float]:
-    """Return median and range of the seconds that the runs of `name` took."""
-    values = [float(run[kind]) for run in runs if run["name"] == name]
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Return mean, standard deviation over seeds (none of one), and how many seeds."""
+    """Return mean, standard deviation over seeds (none of one), and the number of seeds."""
     deviation = round(statistics.stdev(values), 6) if len(values) > 1 else None
     return {"mean": round(statistics.mean(values), 6), "sd": deviation, "n": len(values)}
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """Return the table of the README."""
-    unit = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[found["clock"]]
-    lines = [
-        f"| to 99 % of test digits | runs | {unit}, median (range) | `quick` takes | digit % | sum % | reached |",
-        "|---|---|---|---|---|---|---|",
+def table(measured: dict[str, Any]) -> str:
+    """Return the table of benchmarks/README.md for the content of benchmarks/results.json."""
+    unit = {"cpu_seconds": "CPU-seconds", "wall_seconds": "seconds"}[measured["clock"]]
+    headers = [
+        "to 99 % of test digits",
+        "runs",
+        f"{unit}, median (range)",
+        "`quick` takes",
+        "digit %",
+        "sum %",
+        "reached",
     ]
-    for name, title in SHOWN.items():
-        seconds, runs = found[found["clock"]][name], found["accuracy"][name]["n"]
-        ratio = found["ratio"].get(f"quick_over_{name}")
-        accuracies = [found[kind].get(name) for kind in ("accuracy", "sum_accuracy")]
-        cells = [
-            title,
-            str(runs),
-            f"{seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f})",
-            ("" if found["reached"][name] else "under ") + f"1/{1 / ratio:.1f}" if ratio else "",
-            *(shown_spread(part) if part else "" for part in accuracies),
-            f"{found['reached'][name]} of {runs}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Mean ± standard deviation over seeds. Measured on: {found['measured_on']}."])
+    rows = []
+    for name, title in TITLES.items():
+        seconds, runs = measured[measured["clock"]][name], measured["accuracy"][name]["n"]
+        ratio, reached = measured["ratio"].get(f"quick_over_{name}"), measured["reached"][name]
+        rows.append(
+            [
+                title,
+                runs,
+                f"{seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f})",
+                ("" if reached else "under ") + f"1/{1 / ratio:.1f}" if ratio else "",
+                *(_percent(measured[kind].get(name)) for kind in ("accuracy", "sum_accuracy")),
+                f"{reached} of {runs}",
+            ]
+        )
+    note = f"Mean ± standard deviation over seeds. Measured on: {measured['measured_on']}."
+    return f"{markdown_table(headers, rows)}\n\n{note}"
 
 
-def shown_spread(part: dict[str, Any]) -> str:
-    """Return an accuracy in percent, with its deviation if there is one."""
+def _percent(part: dict[str, Any] | None) -> str:
+    if part is None:
+        return ""
     return f"{100 * part['mean']:.2f}" + ("" if part["sd"] is None else f" ± {100 * part['sd']:.2f}")
-
-
-if __name__ == "__main__":
-    with errors_in_one_line():
-        main()

@@ -35,7 +35,8 @@ def fusions() -> str:
     """Return the fusions, in the order in which they beat one another."""
     results = json.loads(Path("studies/fusions/metrics/fusions.json").read_text())
     trials = read_trials(Path("studies/fusions/trials"))
-    seconds = {row["fusion"]: f"{float(row['of_shift']):.2f}" for row in read_rows(Path("studies/fusions/seconds.csv"))}
+    times = read_rows(Path("studies/fusions/epoch_time.csv"))
+    seconds = {row["fusion"]: f"{float(row['of_shift']):.2f}" for row in times}
     beats = {
         name: f"{mean(result['beats'].values()):.2f}" if "beats" in result else "" for name, result in results.items()
     }

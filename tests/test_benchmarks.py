@@ -1,5 +1,6 @@
-"""The benchmark: peers as they were published, a clock that stops at the goal, and a table of what was measured."""
+"""The benchmarks: peers as they were published, a clock that stops at the goal, tables of what was measured."""
 
+import csv
 import json
 import os
 import re
@@ -12,16 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from dvc.utils.hydra import apply_overrides
+from harness.project import ROOT
+from harness.tiny_mnist import DIGEST_KEYS, split_raw
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import costs, growth, held_out, speed
-from benchmarks.peers import PEERS, Items
-from digitsum.pairing.pairs import make_splits
-from digitsum.data.splits import load_split, save_split
+from benchmarks import epoch_time, held_out, profile_step, scaling, speed
+from benchmarks.peers import PEERS, Items, cdeotte
 from digitsum.core.errors import DigitsumError
-from digitsum.core.params import load_params
-from studies.measuring import train_network
+from digitsum.data.splits import load_split, save_split
+from digitsum.model.fusions import FUSIONS
+from digitsum.model.network import new_network
+from studies.seeds import seeds
+from tools.recipes import read_recipe, read_recipes
+from tools.tables import read_rows
 
 
 @pytest.fixture
@@ -29,19 +35,83 @@ def in_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.fixture
+def in_tiny_project(tmp_path, monkeypatch, tiny_mnist, raw, splits):
+    """Change to a folder with the tiny data set and everything that a benchmark reads and writes."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["mnist"] = {DIGEST_KEYS[name]: digest for name, digest in tiny_mnist.digests.items()}
+    params["pair"]["validation_size"] = 50
+    params["model"]["trunk"] = "small"
+    params["train"] |= {"epochs": 1, "clean_epochs": 0, "batch_size": 34}
+    params["compute"]["threads"] = 1
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("README.md", "benchmarks/README.md", *(f"recipes/{path.name}" for path in ROOT.glob("recipes/*"))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name, content in tiny_mnist.contents.items():
+        (tmp_path / "data/raw").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data/raw" / name).write_bytes(content)
+    for name, split in splits.items():
+        save_split(tmp_path / f"data/paired/{name}.safetensors", split)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
+
+
+# --- The runner ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "isa"),
+    [(["speed"], "None"), (["epoch_time"], "AVX2"), (["--numerics", "portable", "held_out", "--folds", "2"], "AVX2")],
+)
+def test_the_environment_is_set_before_pytorch_is_imported(arguments, isa):
+    code = (
+        "import os, sys; from types import SimpleNamespace; from benchmarks import __main__ as runner;"
+        "runner.importlib.import_module = lambda name: SimpleNamespace(main=lambda arguments, numerics: "
+        "print('torch' in sys.modules, os.environ.get('ONEDNN_MAX_CPU_ISA'), *arguments)); runner.main()"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    printed = subprocess.check_output([sys.executable, "-c", code, *arguments], env=env, text=True)
+    assert printed.split() == ["False", isa, *arguments[3:]]
+
+
+@pytest.mark.parametrize("module", ["benchmarks held_out", "studies.seeds"])
+def test_a_measurement_without_a_project_ends_in_one_line(module, tmp_path):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    command = [sys.executable, "-m", *module.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: params.yaml is not in this folder; run from the project's root, as DVC does\n"
+
+
+@pytest.mark.parametrize("benchmark", [speed, profile_step, held_out, epoch_time])
+def test_other_numerics_than_those_of_the_environment_are_not_measured(benchmark, in_tiny_project):
+    with pytest.raises(DigitsumError, match="compute.numerics is native, but the environment is portable"):
+        benchmark.main([], "native")
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").iterdir()))
+def test_a_recipe_means_here_what_it_means_to_dvc(recipe, in_root, tmp_path):
+    shutil.copy("params.yaml", tmp_path)
+    apply_overrides(tmp_path / "params.yaml", Path("recipes", recipe).read_text().split())
+    assert read_recipe(folder=tmp_path) == read_recipes()[recipe] != read_recipe()
+
+
+# --- Speed against peers -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", PEERS)
-def test_every_peer_trains_and_answers(name, raw):
-    test = make_splits(raw, 50, 1, 0)["test"]
-    answers = next(PEERS[name](raw, 0, torch.device("cpu")))
-    images, _, numbers = test[:3]
-    digit, total = answers(images, numbers)
+def test_every_peer_trains_and_classifies(name, raw, splits):
+    classifier = next(PEERS[name](raw, 0, torch.device("cpu")))
+    images, _, numbers = splits["test"][:3]
+    digit, total = classifier(images, numbers)
     assert digit.shape == (3, 10)
-    assert (total is not None) == name.startswith("seed")
+    assert (total is not None) == name.startswith("baseline")
     assert total is None or total.shape == (3, 19)
-    assert 0 <= speed.score(answers, test)[0] <= 1
+    assert 0 <= speed.score(classifier, splits["test"])[0] <= 1
 
 
-def test_numbers_of_the_older_solutions_are_redrawn_or_fixed_as_they_were(raw):
+def test_numbers_of_the_baselines_are_redrawn_or_fixed_as_they_were(raw):
     fixed, redrawn = Items(raw, redraw=False), Items(raw, redraw=True)
     assert len({fixed[5][2] for _ in range(20)}) == 1
     assert len({redrawn[5][2] for _ in range(20)}) > 1
@@ -49,94 +119,149 @@ def test_numbers_of_the_older_solutions_are_redrawn_or_fixed_as_they_were(raw):
     assert total == digit + number
 
 
-def test_the_clock_stops_at_the_first_state_that_reaches_the_goal_or_at_the_last(raw, in_root):
-    test = make_splits(raw, 50, 1, 0)["test"]
+def test_the_clock_stops_at_the_first_state_that_reaches_the_goal_or_at_the_last(splits):
+    test = splits["test"]
 
-    def answers_right(share):
-        def answers(images, numbers):
+    def correct_for(share):
+        def classifier(images, numbers):
             digits = torch.stack([(test.images == image).all(dim=(1, 2)).nonzero()[0, 0] % 10 for image in images])
             wrong = torch.arange(len(digits)) >= share * len(digits)
             return functional.one_hot((digits + wrong) % 10, 10).float(), None
 
-        return answers
+        return classifier
 
-    states = iter([answers_right(0.5), answers_right(1.0), answers_right(0.2)])
+    states = iter([correct_for(0.5), correct_for(1.0), correct_for(0.2)])
     *_, epochs, digit, total = speed.time_to_goal(states, test)
     assert (epochs, digit, total) == (2, 1.0, None)
-    *_, epochs, digit, total = speed.time_to_goal(islice(iter([answers_right(0.5)] * 4), 3), test)
+    *_, epochs, digit, total = speed.time_to_goal(islice(iter([correct_for(0.5)] * 4), 3), test)
     assert (epochs, digit, total) == (3, 0.5, None)
 
 
-def test_more_images_and_more_pairs_make_a_split_that_training_takes(raw, tmp_path):
-    split = make_splits(raw, 50, 1, 0)["train"]
-    save_split(tmp_path / "split", growth.enlarge(split, 3, 4))
+def test_quick_is_trained_as_the_stage_trains_it_once_for_each_seed(in_tiny_project, splits):
+    def weights(seed):
+        params = read_recipe().training
+        network = next(speed.quick(params, seed, splits["train"], splits["validation"], torch.device("cpu")))
+        return next(network.parameters())
+
+    assert weights(0).equal(weights(0))
+    assert not weights(0).equal(weights(1))
+
+
+def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
+    measured = json.loads(speed.RESULTS.read_text())
+    assert {run["recipe"] for run in read_rows(speed.RUNS)} == {read_recipes()["quick"].digest}, "run `make bench`"
+    runs = [run for run in read_rows(speed.RUNS) if run["measured_on"] == measured["measured_on"]]
+    assert speed.results(runs, measured["measured_on"], measured["clock"]) == measured, "run `make bench`"
+    assert speed.table(measured) in speed.README.read_text(), "run `make bench`"
+
+
+def test_runs_of_another_machine_are_kept_and_not_mixed_with_those_of_this_one(in_tiny_project, monkeypatch):
+    trained = []
+    monkeypatch.setattr(speed, "time_to_goal", lambda *_: trained.append(1) or (2.0, 1.0, 1, 0.99, None))
+    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46), ("there", ["--threads=2"], 69)):
+        monkeypatch.setattr(speed, "machine", lambda _, where=where: where)
+        speed.main(options, "portable")
+        assert len(trained) == len(read_rows(speed.RUNS)) == runs
+        measured = json.loads(speed.RESULTS.read_text())
+        assert measured["measured_on"].startswith(where)
+        assert measured["cpu_seconds"]["tuomaso"] == {"median": 2.0, "min": 2.0, "max": 2.0}
+        assert measured["accuracy"]["quick"]["n"] == 10
+
+
+def test_the_measured_results_hold_what_the_project_promises(in_root):
+    measured = json.loads(speed.RESULTS.read_text())
+    assert measured["accuracy"]["quick"]["n"] >= 10
+    assert min(measured[kind]["quick"]["mean"] for kind in ("accuracy", "sum_accuracy")) >= 0.99
+    assert measured["ratio"]["quick_over_tuomaso"] <= 1 / 5
+    assert measured["ratio"]["quick_over_pytorch_examples"] <= 1 / 50
+    for name in ("baseline_concat", "baseline_add"):
+        assert measured["ratio"][f"quick_over_{name}"] <= 1 / 100 or measured["reached"][name] == 0
+
+
+# --- Profile of a step, scaling, epoch time ------------------------------------------------------------------
+
+
+def test_the_profile_of_a_step_is_measured_and_written(in_tiny_project, monkeypatch):
+    monkeypatch.setattr(profile_step, "STEPS", 10)
+    monkeypatch.setattr(profile_step, "run_alone", lambda *_: {"cpu_seconds": 1.0})  # whole epochs, each a process
+    profile_step.main([], "portable")
+    written = profile_step.README.read_text()
+    assert re.search(r"\| whole step +\| [\d.]+ +\| 100% ", written)
+    assert re.search(r"\| a network of cdeotte.+\| 163 TFLOP ", written)
+    assert "earlier tool" not in written
+
+
+def test_the_parts_of_a_step_add_up_and_convolutions_have_pytorchs_count_of_operations(
+    in_tiny_project, monkeypatch, splits
+):
+    monkeypatch.setattr(profile_step, "STEPS", 10)
+    params = read_recipe(["model.trunk=large"]).training
+    seconds, flop = profile_step.profile_steps(params, splits["train"])
+    whole = seconds.pop("whole step")
+    assert sum(seconds.values()) == pytest.approx(whole)
+    assert {"batch normalisation", "ReLU", "pooling", "optimizer", "average of the weights"} < seconds.keys()
+    with FlopCounterMode(display=False) as counter:
+        network = new_network(params.model, splits["train"])
+        network.trunk.embed(torch.zeros(params.train.batch_size, 1, 24, 24)).sum().backward()
+    assert (len(flop), sum(flop.values())) == (5, counter.get_total_flops())
+
+
+def test_the_network_of_cdeotte_has_as_many_weights_as_published():
+    state = cdeotte().state_dict()
+    assert sum(tensor.numel() for name, tensor in state.items() if "num_batches" not in name) == 327_242
+
+
+def test_more_images_and_more_pairs_make_a_split_that_training_takes(splits, tmp_path):
+    split = splits["train"]
+    save_split(tmp_path / "split", scaling.enlarge(split, 3, 4))
     larger = load_split(tmp_path / "split")
     assert (len(larger.images), len(larger)) == (3 * len(split.images), 12 * len(split.images))
     assert larger.images[len(split.images) :].equal(split.images.repeat(2, 1, 1))
 
 
-def test_operations_are_counted_a_multiplication_and_an_addition_as_two():
-    assert costs.flop_of(lambda: torch.ones(10, 20) @ torch.ones(20, 30)) == 2 * 10 * 20 * 30
-
-
-def test_the_network_of_cdeotte_has_as_many_weights_as_published():
-    state = costs.cdeotte().state_dict()
-    assert sum(tensor.numel() for name, tensor in state.items() if "num_batches" not in name) == 327_242
-
-
-@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").iterdir()))
-def test_a_recipe_means_in_the_benchmark_what_it_means_to_dvc(recipe, project, in_root, monkeypatch):
-    lines = (ROOT / "recipes" / recipe).read_text().split()
-    monkeypatch.chdir(project.folder)
-    expected = speed.read_recipe(Path("recipes") / recipe)
-    for line in lines:
-        key, value = line.split("=")
-        project.set_param(key, yaml.safe_load(value))
-    for stage, group in (("pair", "pair"), ("train", "model"), ("train", "train")):
-        assert vars(getattr(expected, group)) == vars(getattr(speed.load_params(stage), group))
-
-
-def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
-    found = json.loads(speed.RESULTS.read_text())
-    runs = [run for run in speed.read_rows(speed.RUNS) if run["measured_on"] == found["measured_on"]]
-    assert speed.results(runs, found["measured_on"], found["clock"]) == found, "run `make bench`"
-    assert speed.markdown(found) in Path("README.md").read_text(), "run `make bench`"
-
-
-def test_what_another_machine_took_is_never_said_of_this_one(in_root, tmp_path, monkeypatch, raw):
+def test_every_size_is_measured_on_the_same_number_of_pairs(in_tiny_project, monkeypatch):
     trained = []
-    monkeypatch.setattr(speed, "time_to_goal", lambda *_: trained.append(1) or (2.0, 1.0, 1, 0.99, None))
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(speed.idx, "read_raw", lambda *_: raw)
-    monkeypatch.setattr(speed, "load_split", lambda path: make_splits(raw, 50, 1, 0)[path.stem])
-    for name in ("RUNS", "RESULTS", "README"):
-        shutil.copy(getattr(speed, name), tmp_path)
-        monkeypatch.setattr(speed, name, tmp_path / getattr(speed, name).name)
-    committed = len(speed.read_rows(speed.RUNS))
-    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46), ("there", ["--threads=2"], 69)):
-        monkeypatch.setattr(speed, "machine", lambda _, where=where: where)
-        monkeypatch.setattr(sys, "argv", ["speed", *options])
-        speed.main()
-        assert len(trained) == len(speed.read_rows(speed.RUNS)) - committed == runs
-        found = json.loads(speed.RESULTS.read_text())
-        assert found["measured_on"].startswith(where)
-        assert found["cpu_seconds"]["tuomaso"] == {"median": 2.0, "min": 2.0, "max": 2.0}
-        assert found["accuracy"]["quick"]["n"] == 10
+    monkeypatch.setattr(scaling, "ROUNDS", 2)
+    monkeypatch.setattr(scaling, "train_network", lambda p, split, *_: trained.append(p.train.epochs * len(split)))
+    monkeypatch.setattr(scaling, "run_alone", lambda split, _, numerics, *__: scaling.measure(split, 350, numerics))
+    scaling.main([], "portable")
+    rows = read_rows(scaling.TABLE)
+    assert [(row["images"], row["pairs"]) for row in rows] == [
+        *(("350", "350"), ("350", "1400"), ("350", "5600"), ("1400", "1400"))
+    ]
+    assert trained == [350] * (4 + 2 * 4)
+    assert f"| {int(rows[3]['peak_megabytes']):,} " in scaling.README.read_text()
+    assert scaling.FIGURE.exists()
 
 
-def test_what_was_measured_holds_what_the_readme_promises(in_root):
-    found = json.loads(speed.RESULTS.read_text())
-    assert found["accuracy"]["quick"]["n"] >= 10
-    assert min(found["accuracy"]["quick"]["mean"], found["sum_accuracy"]["quick"]["mean"]) >= 0.99
-    assert found["ratio"]["quick_over_tuomaso"] <= 1 / 5
-    assert found["ratio"]["quick_over_pytorch_examples"] <= 1 / 50
-    for name in ("seed_concat", "seed_add"):
-        assert found["ratio"][f"quick_over_{name}"] <= 1 / 100 or found["reached"][name] == 0
+def test_a_size_is_measured_in_a_process_of_its_own_with_numerics_of_its_own(in_tiny_project):
+    row = scaling.run_alone(Path("data/paired/train.safetensors"), 350, "native")  # here the environment is portable
+    assert (row["images"], row["pairs"]) == (350, 350)
+    assert row["peak_megabytes"] > row["data_megabytes"]
+
+
+def test_the_committed_scaling_table_is_that_of_its_rows(in_root):
+    rows = [{key: float(v) if "." in v else int(v) for key, v in row.items()} for row in read_rows(scaling.TABLE)]
+    assert scaling.table(rows) in scaling.README.read_text(), "run `make scaling`"
+
+
+def test_the_epoch_time_of_every_fusion_is_measured_relative_to_shift(in_tiny_project, monkeypatch):
+    monkeypatch.setattr(epoch_time, "ROUNDS", 1)
+    monkeypatch.setattr(epoch_time, "PART", 1)
+    epoch_time.main([], "portable")
+    rows = {row["fusion"]: row for row in read_rows(epoch_time.TABLE)}
+    assert rows.keys() == {name for name in FUSIONS if not name.startswith("baseline_")}
+    assert float(rows["shift"]["of_shift"]) == 1
+    assert min(float(row["cpu_seconds_an_epoch"]) for row in rows.values()) > 0
+    assert rows.keys() == {row["fusion"] for row in read_rows(ROOT / epoch_time.TABLE)}, "run `make epoch-time`"
+
+
+# --- Held-out images -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("fold", "start", "end"), [(0, 333, 400), (1, 266, 333), (5, 0, 66)])
-def test_what_is_held_out_follow_one_another_and_nothing_is_of_the_test_split(fold, start, end, raw):
-    splits = make_splits(held_out.hold_out(raw, fold), 0, 1, 0)
+def test_a_fold_is_consecutive_training_images_and_nothing_is_of_the_test_split(fold, start, end, raw):
+    splits = split_raw(held_out.hold_out(raw, fold), validation_size=0)
     held, kept = slice(start, end), [*range(start), *range(end, 400)]
     assert splits["test"].images.equal(torch.from_numpy(raw.train_images[held].copy()))
     assert splits["test"].digits.tolist() == raw.train_labels[held].tolist()
@@ -144,51 +269,53 @@ def test_what_is_held_out_follow_one_another_and_nothing_is_of_the_test_split(fo
     assert splits["train"].digits.tolist() == raw.train_labels[kept].tolist()
 
 
-def test_every_fold_is_trained_and_scored_and_their_mean_is_given(raw, in_root, monkeypatch, capsys):
-    monkeypatch.setattr(held_out, "read_raw", lambda *_: raw)
-    changes = ["train.epochs=1", "train.batch_size=16", "train.threads=1", "model.trunk=small"]
-    monkeypatch.setattr(sys, "argv", ["held_out", "--folds", "2", *changes])
-    held_out.main()
-    found = re.findall(r"^(.+): errors ([\d.]+) %, NLL ([\d.]+), ", capsys.readouterr().out, re.M)
-    first, second, mean = ([float(value) for value in values] for _, *values in found)
-    assert [name for name, *_ in found] == ["fold 0", "fold 1", "mean"]
+def test_every_fold_is_trained_and_scored_and_their_mean_is_printed(in_tiny_project, capsys):
+    held_out.main(["--folds", "2", "train.batch_size=16"], "portable")
+    printed = re.findall(r"^(.+): errors ([\d.]+) %, NLL ([\d.]+), ", capsys.readouterr().out, re.M)
+    first, second, mean = ([float(value) for value in values] for _, *values in printed)
+    assert [name for name, *_ in printed] == ["fold 0", "fold 1", "mean"]
     assert first != second
     assert mean == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=0.01)
 
 
-def test_networks_that_differ_in_how_sure_they_are_have_the_same_least_nll():
+def test_networks_that_differ_only_in_confidence_have_the_same_lowest_nll():
     logits, digits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10
     logits[range(200), digits] += 3
-    least = held_out.least_nll(logits, digits)
-    assert least == pytest.approx(held_out.least_nll(5 * logits, digits), rel=1e-4)
-    assert all(least <= functional.cross_entropy(logits / heat, digits) + 1e-6 for heat in (0.5, 0.8, 1, 1.3, 2))
+    lowest = held_out.lowest_nll(logits, digits)
+    assert lowest == pytest.approx(held_out.lowest_nll(5 * logits, digits), rel=1e-4)
+    assert all(lowest <= functional.cross_entropy(logits / heat, digits) + 1e-6 for heat in (0.5, 0.8, 1, 1.3, 2))
 
 
-def test_seconds_of_other_numerics_than_pytorch_was_imported_with_are_not_measured(raw, in_root):
-    training = make_splits(raw, 50, 1, 0)["train"]
-    with pytest.raises(DigitsumError, match=r"counts before PyTorch is imported: set native in params\.yaml$"):
-        train_network(load_params("train", changes=["train.numerics=native"]), training, training)
+# --- Seeds ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["benchmarks.held_out", "benchmarks.costs", "studies.seeds"])
-def test_a_measurement_without_a_project_ends_in_one_line(module, tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", module], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == "error: dvc.yaml is not in this folder; run from the project's root, as DVC does\n"
+def test_seeds_that_are_missing_are_trained_and_rows_of_other_parameters_dropped(in_tiny_project, monkeypatch):
+    Path("recipes/light").write_text("train.lr=0.02\n")
+    monkeypatch.setattr(sys, "argv", ["seeds", "--seeds", "3", "--names", "default", "light"])
+    seeds.main()
+    rows = read_rows(seeds.TABLE)
+    assert [(row["name"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in "012" for name in ("default", "light")
+    ]
+    assert all(row["params"] == read_recipes()[row["name"]].digest for row in rows)
+    assert seeds.summary(rows) in Path("README.md").read_text()
+    assert seeds.full_table(rows) in Path("benchmarks/README.md").read_text()
+
+    trained = []
+    monkeypatch.setattr(seeds, "train_and_score", lambda name, _, seed: trained.append((name, seed)) or rows[seed])
+    seeds.main()
+    assert trained == []
+    Path("recipes/light").write_text("train.lr=0.03\n")
+    seeds.main()
+    assert trained == [("light", 0), ("light", 1), ("light", 2)]
 
 
-def test_the_costs_of_a_step_are_measured_and_written(raw, tmp_path, monkeypatch):
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    for folder in ("benchmarks", "data/paired"):
-        (tmp_path / folder).mkdir(parents=True)
-    save_split(tmp_path / "data/paired/train.safetensors", make_splits(raw, 50, 1, 0)["train"])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(costs, "REPEATS", 1)
-    monkeypatch.setattr(costs, "run_alone", lambda *_, **__: (0, 0, 1.0))  # whole epochs, in a process of their own
-    readme = tmp_path / "benchmarks/README.md"
-    readme.write_text(f"{costs.BEGIN}\n{costs.END}\n")
-    costs.main()
-    assert "| whole step |" in readme.read_text()
-    assert "takes 163 TFLOP" in readme.read_text()
+def test_the_summary_has_native_runs_only_where_portable_ones_are_too_few(in_root):
+    row = dict.fromkeys(seeds.COLUMNS, "0.5") | {"weights": "7", "machine": "here"}
+    runs = {("default", "portable"): 3, ("default", "native"): 5, ("tiny", "portable"): 2, ("tiny", "native"): 4}
+    rows = [row | {"name": name, "numerics": kind} for (name, kind), count in runs.items() for _ in range(count)]
+    lines = list(csv.reader(seeds.summary(rows).splitlines()[2:4], delimiter="|"))
+    assert [[cell.strip() for cell in line[1:3]] for line in lines] == [
+        ["`default`", "50.00 ± 0.00 (3 seeds)"],
+        ["`tiny` (native numerics)", "50.00 ± 0.00 (4 seeds)"],
+    ]

@@ -4,35 +4,37 @@ import re
 from collections import Counter
 from statistics import mean
 
-from conftest import ROOT
+import pytest
+from harness.project import ROOT
 
-from studies import seeds
-from studies.measuring import read_rows
+from studies.seeds import seeds
+from tools.recipes import read_recipes
+from tools.tables import read_rows
 
 
-def test_the_table_of_results_is_the_measured_one(monkeypatch):
+@pytest.fixture
+def rows(monkeypatch):
+    """Change to the project's root; return the rows of all seeds."""
     monkeypatch.chdir(ROOT)
-    rows = read_rows(seeds.TABLE)
-    assert seeds.markdown(rows) in (ROOT / "README.md").read_text(), "run `make seeds`"
+    return read_rows(seeds.TABLE)
 
 
-def test_the_results_were_measured_with_the_present_parameters_and_several_seeds(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    rows = read_rows(seeds.TABLE)
-    settings = seeds.variants()
-    assert all(row["params"] == seeds.params_digest(settings[row["name"]]) for row in rows), "run `make seeds`"
+def test_the_tables_of_results_are_the_measured_ones(rows):
+    assert seeds.summary(rows) in (ROOT / "README.md").read_text(), "run `make seeds`"
+    assert seeds.full_table(rows) in (ROOT / "benchmarks/README.md").read_text(), "run `make seeds`"
+
+
+def test_the_results_were_measured_with_the_present_parameters_and_several_seeds(rows):
+    recipes = read_recipes()
+    assert all(row["params"] == recipes[row["name"]].digest for row in rows), "run `make seeds`"
     runs = Counter((row["name"], row["numerics"]) for row in rows)
-    assert runs["default", settings["default"].train.numerics] >= 10, (
-        "run `python -m studies.seeds --names default --seeds 10`"
-    )
-    lines = {name for (name, _), count in runs.items() if count >= seeds.FEWEST_SEEDS}
-    assert lines == settings.keys(), "run `make seeds`"
+    enough = "run `python -m studies.seeds --names default --seeds 10`"
+    assert runs["default", recipes["default"].training.compute.numerics] >= 10, enough
+    assert {name for name, _, _ in seeds.groups(rows)} == recipes.keys(), "run `make seeds`"
 
 
-def test_the_mean_over_seeds_reaches_what_the_project_promises(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    rows = read_rows(seeds.TABLE)
-    joint = {name: mean(float(row["joint"]) for row in rows if row["name"] == name) for name in seeds.variants()}
+def test_the_mean_over_seeds_reaches_what_the_project_promises(rows):
+    joint = {name: mean(float(row["joint"]) for row in rows if row["name"] == name) for name in read_recipes()}
     assert joint["default"] >= 0.9964
     assert joint["light"] >= 0.996
     assert joint["quick"] >= 0.99
@@ -41,8 +43,8 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(monkeypatch):
     assert max(int(row["weights"]) for row in rows if row["name"] == "tiny") <= 7500
 
 
-def test_every_path_that_the_readme_links_to_exists():
-    text = (ROOT / "README.md").read_text()
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md"])
+def test_every_path_that_a_page_links_to_exists(page):
+    links = [link for link in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()) if not link.startswith("http")]
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []

@@ -36,7 +36,7 @@ def read_recipe(changes: Iterable[str] = (), folder: Path = Path()) -> Recipe:
 
 def read_recipes(folder: Path = Path()) -> dict[str, Recipe]:
     """Return all recipes by name: the default, then one for each file in `folder`/recipes."""
-    files = sorted((folder / "recipes").iterdir())
-    return {"default": read_recipe(folder=folder)} | {
-        file.name: read_recipe(file.read_text().split(), folder) for file in files
-    }
+    recipes = {"default": read_recipe(folder=folder)}
+    for file in sorted((folder / "recipes").iterdir()):
+        recipes[file.name] = read_recipe(file.read_text().split(), folder)
+    return recipes

@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ from digitsum.training.devices import device_name
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a Markdown table; cells are shown as they are, not as numbers."""
     return tabulate(list(rows), headers, tablefmt="pipe", disable_numparse=True)
+
+
+def mean_and_deviation(shares: Sequence[float]) -> str:
+    """Return mean ± standard deviation of shares 0-1, in percent; of a single one no deviation."""
+    percent = [100 * share for share in shares]
+    deviation = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.2f}{deviation}"
+
+
+def median_and_range(values: Sequence[float], decimals: int) -> str:
+    """Return median (least to greatest)."""
+    shown = [f"{value:,.{decimals}f}" for value in (statistics.median(values), min(values), max(values))]
+    return "{} ({} to {})".format(*shown)
 
 
 def marks(name: str, command: str) -> tuple[str, str]:

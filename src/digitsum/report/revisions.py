@@ -26,7 +26,7 @@ from digitsum.core.params import leaves, read_yaml, settings_digest
 
 WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
-SEED_RUNS, SEED_FIGURES = "studies/seeds.csv", ("digit", "sum", "joint", "cpu_seconds")
+SEED_RUNS, SEED_FIGURES = "studies/seeds/seeds.csv", ("digit", "sum", "joint", "cpu_seconds")
 CODE = ("src/", "stages/")
 
 
