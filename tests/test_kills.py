@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from harness.project import STAGES
 
 from digitsum.core.runner import LOCK
 
-# A change that makes each stage run, and not only come from the cache.
 CHANGES = {
     "fetch": ("fetch.timeout", 11),
     "pair": ("pair.seed", 1),
@@ -63,12 +63,19 @@ def uninterrupted(finished, tmp_path_factory):
     def give(stage):
         if stage not in left:
             project = finished.copy(tmp_path_factory.mktemp("uninterrupted") / "project")
-            project.set_param(*CHANGES[stage])
+            change(project, stage)
             project.reproduce()
             left[stage] = everything(project)
         return left[stage]
 
     return give
+
+
+def change(project, stage):
+    """Make `stage` run, and not only come from the cache; make fetch download, and not only keep what it has."""
+    project.set_param(*CHANGES[stage])
+    if stage == "fetch":
+        shutil.rmtree(project.folder / "data/raw")
 
 
 def everything(project):
@@ -101,7 +108,7 @@ def assert_made_good(project, before, expected):
 def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, stage, point, name, monkeypatch, capfd):
     expected, before = uninterrupted(stage), everything(project)
     project.environment["MNIST_MIRROR"] = f"file://{project.environment['MNIST_MIRROR']}"
-    project.set_param(*CHANGES[stage])
+    change(project, stage)
     printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
     assert name == "SIGKILL" or "error: interrupted" in printed
     assert_made_good(project, before, expected)
@@ -134,7 +141,7 @@ DISK_POINTS += [
 @pytest.mark.parametrize(("stage", "point", "name"), DISK_POINTS)
 def test_a_disk_that_fails_ends_in_one_line(project, uninterrupted, stage, point, name, monkeypatch, capfd):
     expected, before = uninterrupted(stage), everything(project)
-    project.set_param(*CHANGES[stage])
+    change(project, stage)
     printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
     error = rf"^error: {DISK_FAULTS[name]} \(.*{point.split()[1]}\)\. Nothing half-written was kept"
     assert re.search(error, printed, re.MULTILINE)
