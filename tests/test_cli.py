@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 
 from digitsum import cli
-from digitsum.model.network import Network, save_model
 from digitsum.data.tensors import METADATA
+from digitsum.model.network import Network, save_model
 
 
 def run(monkeypatch, *arguments):

@@ -17,10 +17,10 @@ from digitsum.report.significance import (
 )
 
 
-def models(lost, won, both_right=0, both_wrong=0):
-    """Return what two models have right of some images, as floats."""
-    base = [1.0] * lost + [0.0] * won + [1.0] * both_right + [0.0] * both_wrong
-    head = [0.0] * lost + [1.0] * won + [1.0] * both_right + [0.0] * both_wrong
+def models(lost, won, both_correct=0, both_wrong=0):
+    """Return which of some images two models have correct, as floats."""
+    base = [1.0] * lost + [0.0] * won + [1.0] * both_correct + [0.0] * both_wrong
+    head = [0.0] * lost + [1.0] * won + [1.0] * both_correct + [0.0] * both_wrong
     return np.array(base), np.array(head)
 
 
@@ -28,7 +28,7 @@ def models(lost, won, both_right=0, both_wrong=0):
 
 
 @pytest.mark.parametrize(
-    ("right", "total", "low", "high"),
+    ("correct", "total", "low", "high"),
     [  # Newcombe, Statistics in Medicine 17 (1998), pages 857-872, table I, method 3
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
@@ -36,8 +36,8 @@ def models(lost, won, both_right=0, both_wrong=0):
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_the_interval_of_one_accuracy_is_wilsons(right, total, low, high):
-    assert wilson(right, total) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+def test_the_interval_of_one_accuracy_is_wilsons(correct, total, low, high):
+    assert wilson(correct, total) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_smallest_difference_that_is_called_real(differing, least):
     found = [
         won - lost
         for lost, won in ((differing - won, won) for won in range(differing // 2, differing + 1))
-        if paired(*models(lost, won, both_right=10_000 - differing)).p < 0.05
+        if paired(*models(lost, won, both_correct=10_000 - differing)).p < 0.05
     ]
     assert min(found) == least
 
@@ -78,7 +78,7 @@ def test_the_paired_p_is_the_part_of_all_swaps_that_are_as_extreme(lost, won):
 
 
 @pytest.mark.parametrize(
-    ("right", "base", "head"),
+    ("actual", "base", "head"),
     [
         ([1, 1, 1, 0, 0, 1, 0], [1, 1, 0, 1, 0, 1, 0], [1, 0, 1, 0, 1, 1, 0]),
         ([1, 1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 1, 1, 0]),
@@ -86,18 +86,21 @@ def test_the_paired_p_is_the_part_of_all_swaps_that_are_as_extreme(lost, won):
         ([1, 0], [1, 0], [1, 0]),
         ([1, 1, 0, 0, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 1, 1, 1]),
         ([1, 0, 0], [0, 0, 0], [0, 1, 1]),
+        *np.random.default_rng(0).integers(0, 2, (5, 3, 8)).tolist(),
     ],
 )
-def test_the_p_of_a_precision_is_the_part_of_all_swaps_that_are_as_extreme(right, base, head):
-    right, base, head = (np.array(column, dtype=bool) for column in (right, base, head))
+def test_the_p_of_a_precision_is_the_part_of_all_swaps_that_are_as_extreme(actual, base, head):
+    actual, base, head = (np.array(column, dtype=bool) for column in (actual, base, head))
 
     def gap(base, head):
-        precisions = [(right & said).sum() / said.sum() if said.any() else 0.0 for said in (base, head)]
+        precisions = [
+            (actual & predicted).sum() / predicted.sum() if predicted.any() else 0.0 for predicted in (base, head)
+        ]
         return abs(precisions[1] - precisions[0])
 
-    swaps = np.array(list(itertools.product([False, True], repeat=len(right))))
+    swaps = np.array(list(itertools.product([False, True], repeat=len(actual))))
     gaps = np.array([gap(np.where(swap, head, base), np.where(swap, base, head)) for swap in swaps])
-    assert precision_p(right, base, head) == pytest.approx((gaps >= gap(base, head) - 1e-12).mean())
+    assert precision_p(actual, base, head) == pytest.approx((gaps >= gap(base, head) - 1e-12).mean())
 
 
 def test_fishers_test_adds_up_the_tables_that_are_as_unlikely():
@@ -113,20 +116,20 @@ def test_fishers_test_adds_up_the_tables_that_are_as_unlikely():
 
 
 def test_two_equal_models_differ_by_nothing():
-    difference = paired(*models(0, 0, both_right=9_960, both_wrong=40))
+    difference = paired(*models(0, 0, both_correct=9_960, both_wrong=40))
     assert (difference.change, difference.lost, difference.won, difference.p) == (0, 0, 0, 1)
     assert difference.low < 0 < difference.high
 
 
 def test_an_image_counts_once_however_many_pairs_it_has():
-    base, head = models(lost=3, won=12, both_right=200)
-    part = [0.5 * model + 0.5 for model in (base, head)]  # of two pairs, one is right with both models
+    base, head = models(lost=3, won=12, both_correct=200)
+    part = [0.5 * model + 0.5 for model in (base, head)]  # of two pairs, one is correct with both models
     assert paired(*part).p == paired(base, head).p
     assert paired(*part).change == pytest.approx(paired(base, head).change / 2)
 
 
 def test_the_paired_interval_sees_more_than_the_unpaired_one():
-    base, head = models(lost=5, won=20, both_right=9_900, both_wrong=75)
+    base, head = models(lost=5, won=20, both_correct=9_900, both_wrong=75)
     one, other = paired(base, head), unpaired(int(base.sum()), int(head.sum()), len(base))
     assert one.change == pytest.approx(other.change)
     assert one.high - one.low < (other.high - other.low) / 2
@@ -151,7 +154,7 @@ def test_the_probability_of_beating_counts_paired_seeds_and_ties_for_a_half():
 
 
 def draw_models(draws, images=10_000):
-    """Return two models that are equally good: they fail on the same kinds of images, each by chances of its own."""
+    """Return two models that are equally good: they fail on the same kinds of images, each independently."""
     failing = np.zeros(images)
     failing[:150] = draws.uniform(0, 0.6, 150)
     return [1.0 * (draws.random(images) >= failing) for _ in range(2)]
@@ -166,12 +169,12 @@ def test_equal_models_are_told_apart_in_at_most_five_of_a_hundred_draws():
 
 
 def test_pairs_that_share_an_image_raise_no_false_alarms():
-    """Ten pairs an image, all right or all wrong together: if pairs were the units, half the draws would be alarms."""
+    """Ten pairs an image, all correct or all wrong: if pairs were the units, half the draws would be alarms."""
     draws, image = np.random.default_rng(1), np.repeat(np.arange(1_000), 10)
     alarms = {"images": 0, "pairs": 0}
     for _ in range(2_000):
         pairs = [np.repeat(model, 10) for model in draw_models(draws, 1_000)]
-        alarms["images"] += paired(*(share_of_pairs(image, right) for right in pairs)).p < 0.05
+        alarms["images"] += paired(*(share_of_pairs(image, correct) for correct in pairs)).p < 0.05
         alarms["pairs"] += paired(*pairs).p < 0.05
     assert alarms["images"] / 2_000 <= 0.05
     assert alarms["pairs"] / 2_000 > 0.3

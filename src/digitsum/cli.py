@@ -53,9 +53,9 @@ class _ShowVersion(argparse.Action):
 
 
 def info(path: Path) -> None:
-    """Print the config in a file of tensors, each tensor's type and shape, and the identity of it all.
+    """Print what a file of tensors holds: its config, the type and shape of each tensor, and its identity.
 
-    Equal identities mean equal content, wherever and however it is stored. Raises DigitsumError if it cannot be read.
+    Equal identities mean equal content, whatever the bytes of the file. Raises DigitsumError if it cannot be read.
     """
     from digitsum.data.tensors import identity, load_tensors
 
@@ -69,10 +69,15 @@ def info(path: Path) -> None:
 
 
 def report(base: str | None, head: str, output: Path | None, fail_on_worse: bool) -> None:
-    """Compare two runs; print the report, or write it and its figures into the folder `output`.
+    """Compare two runs; print the report, or write it and its figures.
 
-    Raises DigitsumError if a revision cannot be read or, with `fail_on_worse`, if no verdict can be given; SystemExit
-    with GOT_WORSE, after the report, if `fail_on_worse` and head is worse.
+    Args:
+        base: a revision or experiment; None for the commit where this branch left the default branch
+        head: the same, or "workspace"
+        output: the folder to write to; None to print
+        fail_on_worse: exit with GOT_WORSE, after the report, if head is worse
+
+    Raises DigitsumError if a revision cannot be read or, with `fail_on_worse`, if no verdict can be given.
     """
     from digitsum.report.compare import UNKNOWN, WORSE, compare
     from digitsum.report.markdown import to_markdown

@@ -1,6 +1,6 @@
 """Two runs against each other: what changed, and which differences are more than noise."""
 
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitsum.core.params import settings_digest
-from digitsum.report.revisions import Answers, Run
+from digitsum.report.revisions import Predictions, Run
 from digitsum.report.significance import (
     LEVEL,
     Difference,
@@ -22,12 +22,15 @@ from digitsum.report.significance import (
 )
 
 BETTER, WORSE, NOISE, SAME, UNKNOWN = "better", "worse", "within noise", "no change", "cannot be told"
-TEST_IMAGES = ("fetch.test_images_sha256", "fetch.test_labels_sha256")
+SCORES = {"digit": ("digit",), "sum": ("sum",), "joint": ("digit", "sum")}  # the answers that must be correct
+CLASSES = {"digit": 10, "sum": 19}
+TEST_SET = ("test_images_sha256", "test_labels_sha256")  # last names of parameters; their group has changed
+GROUP, LAST_NAME = 0, -1  # parts of a parameter's name, as in compute.threads
 
 
 @dataclass(frozen=True)
 class Score:
-    """An accuracy, 0-1, of both runs, each with its 95 % interval; what is said of the difference, and why.
+    """An accuracy, 0-1, of both runs, each with its 95 % interval; the verdict on their difference, and its reason.
 
     `p` is corrected for the other scores. `difference` and `p` are None if the runs cannot be compared.
     """
@@ -44,7 +47,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """The recall or precision, 0-1, of one class that changed by more than noise; `p` is corrected for all classes."""
+    """The recall or precision, 0-1, of one class that changed beyond noise; `p` is corrected for all classes."""
 
     answer: str
     label: int
@@ -56,7 +59,7 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report says. lost, won: the images, int64, that have fewer and more right answers of head."""
+    """All that a report shows. lost, won: the images, int64, of which head has fewer and more pairs correct."""
 
     base: Run
     head: Run
@@ -71,7 +74,7 @@ class Comparison:
 
 
 def compare(base: Run, head: Run) -> Comparison:
-    """Compare two runs. What cannot be compared is said in the notes, with its cure."""
+    """Compare two runs. The notes name what cannot be compared, and what to do about it."""
     notes: list[str] = []
     for run in (base, head):
         if run.stale:
@@ -80,71 +83,67 @@ def compare(base: Run, head: Run) -> Comparison:
                 f"The results of {run.name} are of an earlier state: {'; '.join(run.stale[:3])}{more}. "
                 "`dvc repro` there brings them up to date."
             )
-    changed = what_changed(base, head)
-    scores, classes = [], []
+    classes = []
     lost = won = np.empty(0, dtype=np.int64)
-    if any(base.params.get(key) != head.params.get(key) for key in TEST_IMAGES):
+    if _test_set(base) != _test_set(head):
         notes.append("The test sets are different images, so that no difference between the two runs can be tested.")
-        scores = [_alone(name, base, head) for name in RIGHT]
-    elif base.answers is None or head.answers is None:
+        scores = [_untested(name, base, head) for name in SCORES]
+    elif base.predictions is None or head.predictions is None:
         notes += [
-            f"The predictions of {run.name} are neither in DVC's cache nor in a remote, so that it is not known which "
+            f"The predictions of {run.name} are not in DVC's cache or in a remote, so that it is not known which "
             f"images changed; `dvc pull evaluate` or `dvc repro` in a checkout of it brings them."
             for run in (base, head)
-            if run.answers is None
+            if run.predictions is None
         ]
         if all(run.params.get("pair.pairs_per_image") == 1 for run in (base, head)):
             scores = _from_counts(base, head)
         else:
             notes.append("Pairs share images, so that without predictions no difference can be tested.")
-            scores = [_alone(name, base, head) for name in RIGHT]
+            scores = [_untested(name, base, head) for name in SCORES]
     else:
-        scores = _from_answers(base.answers, head.answers)
-        change = by_image(head.answers, RIGHT["joint"]) - by_image(base.answers, RIGHT["joint"])
-        images = np.unique(base.answers.image)
+        scores = _from_predictions(base.predictions, head.predictions)
+        change = by_image(head.predictions, "joint") - by_image(base.predictions, "joint")
+        images = np.unique(base.predictions.image)
         lost, won = images[change < 0], images[change > 0]
-        if not same_pairs(base.answers, head.answers):
+        if not same_pairs(base.predictions, head.predictions):
             notes.append(
-                "The images were asked with other numbers. Accuracies are compared image by image all the same; the "
-                "sum's classes hold other images, and are not."
+                "The images were paired with other numbers. Accuracies are compared image by image all the same. The "
+                "sum's classes hold other images and are not compared."
             )
-        classes = changed_classes(base.answers, head.answers)
+        classes = changed_classes(base.predictions, head.predictions)
     common = base.seeds.keys() & head.seeds.keys()
     joint = [{seed: run.seeds[seed]["joint"] for seed in common} for run in (head, base)]
     beats = probability_of_beating(*joint) if common and not same_configuration(base, head) else None
+    changed = what_changed(base, head)
     return Comparison(base, head, changed, _overall(scores), scores, classes, lost, won, beats, notes)
-
-
-def same_configuration(base: Run, head: Run) -> bool:
-    """Return whether both runs were trained alike, but for the seed and the numerics, as far as parameters tell."""
-    return settings_digest(base.params) == settings_digest(head.params)
 
 
 # --- What changed --------------------------------------------------------------------------------------------------
 
 
+def same_configuration(base: Run, head: Run) -> bool:
+    """Return whether both runs have the same parameters, apart from the seed, the numerics and the names of groups."""
+    moved = _renamed(base.params, head.params, parts=(LAST_NAME,))
+    before = {moved.get(key, key): value for key, value in base.params.items()}
+    return settings_digest(before) == settings_digest(head.params)
+
+
 def what_changed(base: Run, head: Run) -> dict[str, list[str]]:
-    """Name what differs between two runs: parameters, code and data that went in."""
-    gone = {key: value for key, value in base.params.items() if key not in head.params}
-    new = {key: value for key, value in head.params.items() if key not in base.params}
-    lines = []
-    for key, value in gone.items():
-        alike, rivals = (
-            [other for other in keys if _likely_one(other, keys[other], key, value)] for keys in (new, gone)
-        )
-        if len(alike) == len(rivals) == 1:
-            del new[alike[0]]
-            lines.append(f"`{key}` is called `{alike[0]}`, still {value}")
-        else:
-            lines.append(f"`{key}` {value} is gone")
-    lines += [
-        f"`{key}` {base.params[key]} → {value}"
-        for key, value in head.params.items()
-        if key in base.params and base.params[key] != value
-    ]
-    lines += [f"`{key}` {value} is new" for key, value in new.items()]
+    """Return what differs between two runs, by name: parameters, files of code, and data."""
+    names = _renamed(base.params, head.params, parts=(LAST_NAME, GROUP))
+    parameters = []
+    for key, value in base.params.items():
+        if key in names:
+            parameters.append(f"`{key}` is called `{names[key]}`, still {_shown(value)}")
+        elif key not in head.params:
+            parameters.append(f"`{key}` {_shown(value)} is gone")
+    for key, value in head.params.items():
+        if key not in base.params and key not in names.values():
+            parameters.append(f"`{key}` {_shown(value)} is new")
+        elif key in base.params and base.params[key] != value:
+            parameters.append(f"`{key}` {_shown(base.params[key])} → {_shown(value)}")
     code = [
-        f"`{path}` ({', '.join(head.code.get(path, base.code.get(path, ('', [])))[1])})"
+        f"`{path}` ({', '.join((head if path in head.code else base).code[path][1])})"
         for path in sorted(base.code.keys() | head.code.keys())
         if base.code.get(path, ("", []))[0] != head.code.get(path, ("", []))[0]
     ]
@@ -153,36 +152,64 @@ def what_changed(base: Run, head: Run) -> dict[str, list[str]]:
         for path in sorted(base.results.keys() | head.results.keys())
         if path.startswith(("data/raw", "data/paired")) and base.results.get(path) != head.results.get(path)
     ]
-    return {"parameters": lines, "code": code, "data": data}
+    return {"parameters": parameters, "code": code, "data": data}
 
 
-def _likely_one(key: str, value: Any, other: str, other_value: Any) -> bool:
-    """Return whether two parameters may be one under two names: the same value under the same group."""
-    return bool(value == other_value) and key.partition(".")[0] == other.partition(".")[0]
+def _renamed(base: dict[str, Any], head: dict[str, Any], parts: Iterable[int]) -> dict[str, str]:
+    """Return the new name of each parameter that kept its value and one of `parts` of its name.
+
+    A parameter is left out where two could be meant.
+    """
+    names: dict[str, str] = {}
+    for part in parts:
+        gone = _by_value_and_part(base, {*head, *names}, part)
+        new = _by_value_and_part(head, {*base, *names.values()}, part)
+        for mark, keys in gone.items():
+            if len(keys) == len(new.get(mark, [])) == 1:
+                names[keys[0]] = new[mark][0]
+    return names
+
+
+def _by_value_and_part(params: dict[str, Any], without: Collection[str], part: int) -> dict[Any, list[str]]:
+    marks: dict[Any, list[str]] = {}
+    for key, value in params.items():
+        if key not in without:
+            marks.setdefault((repr(value), key.split(".")[part]), []).append(key)
+    return marks
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:12]}…"  # of a digest its beginning
 
 
 # --- Accuracies ----------------------------------------------------------------------------------------------------
 
 
-RIGHT: dict[str, Callable[[Answers], NDArray[np.bool_]]] = {
-    "digit": lambda answers: answers.said["digit"] == answers.truth["digit"],
-    "sum": lambda answers: answers.said["sum"] == answers.truth["sum"],
-    "joint": lambda answers: RIGHT["digit"](answers) & RIGHT["sum"](answers),
-}
+def correct(predictions: Predictions, score: str) -> NDArray[np.bool_]:
+    """Return which pairs are correct, bool [P], in digit, in sum, or in both ("joint")."""
+    return np.logical_and.reduce(
+        [predictions.predicted[answer] == predictions.actual[answer] for answer in SCORES[score]]
+    )
 
 
-def by_image(answers: Answers, right: Callable[[Answers], NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """Return what part of each image's pairs is right, float [M], in the order of the images."""
-    return share_of_pairs(answers.image, right(answers))
+def by_image(predictions: Predictions, score: str) -> NDArray[np.float64]:
+    """Return the share of each image's pairs that are correct, float [M], in the order of the images."""
+    return share_of_pairs(predictions.image, correct(predictions, score))
 
 
-def same_pairs(base: Answers, head: Answers) -> bool:
-    """Return whether both models answered for the same images with the same numbers."""
+def same_pairs(base: Predictions, head: Predictions) -> bool:
+    """Return whether both models predicted the same images with the same numbers."""
     return np.array_equal(base.image, head.image) and np.array_equal(base.number, head.number)
 
 
-def _from_answers(base: Answers, head: Answers) -> list[Score]:
-    shares = {name: (by_image(base, right), by_image(head, right)) for name, right in RIGHT.items()}
+def _test_set(run: Run) -> dict[str, Any]:
+    last_names = {key.rpartition(".")[2]: value for key, value in run.params.items()}
+    return {name: last_names.get(name) for name in TEST_SET}
+
+
+def _from_predictions(base: Predictions, head: Predictions) -> list[Score]:
+    shares = {name: (by_image(base, name), by_image(head, name)) for name in SCORES}
     # Digit, sum and joint are one question where they agree about every image, as they do with the fusion shift.
     questions = {name: (after - before).tobytes() for name, (before, after) in shares.items()}
     differences = {name: paired(*both) for name, both in shares.items()}
@@ -192,27 +219,25 @@ def _from_answers(base: Answers, head: Answers) -> list[Score]:
 
 def _from_counts(base: Run, head: Run) -> list[Score]:
     images = _pairs(head)  # one each
-    rights = {name: [round(_accuracy(run, name) * images) for run in (base, head)] for name in RIGHT}
-    differences = {name: unpaired(both[0], both[1], images) for name, both in rights.items()}
-    return _judge(
-        differences, {name: tuple(both) for name, both in rights.items()}, images, base.results != head.results
-    )
+    counts = {name: (round(_accuracy(base, name) * images), round(_accuracy(head, name) * images)) for name in SCORES}
+    differences = {name: unpaired(*both, images) for name, both in counts.items()}
+    return _judge(differences, counts, images, changed=base.results != head.results)
 
 
 def _judge(differences: dict[str, Difference], questions: dict[str, Any], images: int, changed: bool) -> list[Score]:
-    """Return the scores with a word for each, `questions` telling which of them are the same one, asked twice."""
+    """Return the scores with their verdicts; scores with equal `questions` are tested once."""
     p_values = {questions[name]: one.p for name, one in differences.items()}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     scores = []
     for name, one in differences.items():
         p = corrected[questions[name]]
-        word = SAME if not changed else NOISE if p >= LEVEL else BETTER if one.change > 0 else WORSE
+        verdict = SAME if not changed else NOISE if p >= LEVEL else BETTER if one.change > 0 else WORSE
         intervals = _interval(one.base, images), _interval(one.head, images)
-        scores.append(Score(name, one.base, one.head, *intervals, one, p, word))
+        scores.append(Score(name, one.base, one.head, *intervals, one, p, verdict))
     return scores
 
 
-def _alone(name: str, base: Run, head: Run) -> Score:
+def _untested(name: str, base: Run, head: Run) -> Score:
     before, after = _accuracy(base, name), _accuracy(head, name)
     intervals = _interval(before, _pairs(base)), _interval(after, _pairs(head))
     return Score(name, before, after, *intervals, None, None, UNKNOWN)
@@ -231,39 +256,39 @@ def _accuracy(run: Run, name: str) -> float:
 
 
 def _overall(scores: list[Score]) -> str:
-    words = {score.verdict for score in scores}
-    for word in (WORSE, BETTER, UNKNOWN, NOISE):  # a reviewer must hear of what got worse, whatever got better
-        if word in words:
-            return word
-    return SAME
+    verdicts = {score.verdict for score in scores}
+    # A reviewer must hear of what got worse, whatever got better.
+    return next((verdict for verdict in (WORSE, BETTER, UNKNOWN, NOISE) if verdict in verdicts), SAME)
 
 
 # --- Classes -------------------------------------------------------------------------------------------------------
 
 
-def changed_classes(base: Answers, head: Answers) -> list[ClassChange]:
+def changed_classes(base: Predictions, head: Predictions) -> list[ClassChange]:
     """Return the classes whose recall or precision changed beyond noise, after Holm's correction for all of them.
 
     Where images have several pairs, precision is tested on the first pair of each.
     """
     changes = []
-    for answer, classes in (("digit", 10), ("sum", 19)):
+    firsts = [np.unique(run.image, return_index=True)[1] for run in (base, head)]
+    for answer, classes in CLASSES.items():
         if answer == "sum" and not same_pairs(base, head):
             continue
-        firsts = [np.unique(run.image, return_index=True)[1] for run in (base, head)]
-        truth = base.truth[answer][firsts[0]]
+        actual = base.actual[answer][firsts[0]]
+        predicted = [run.predicted[answer][first] for run, first in zip((base, head), firsts, strict=True)]
         for label in range(classes):
-            shares = [
-                share_of_pairs(run.image[within], run.said[answer][within] == label)
-                for run in (base, head)
-                for within in [run.truth[answer] == label]
-            ]
-            if len(shares[0]):
-                recall = paired(*shares)
-                changes.append(ClassChange(answer, label, "recall", recall.base, recall.head, recall.p))
-            says = [run.said[answer][first] == label for run, first in zip((base, head), firsts, strict=True)]
-            precisions = [float((truth[say] == label).mean()) if say.any() else 0.0 for say in says]
-            p = precision_p(truth == label, *says)
+            if label in base.actual[answer]:
+                one = paired(_recalls(base, answer, label), _recalls(head, answer, label))
+                changes.append(ClassChange(answer, label, "recall", one.base, one.head, one.p))
+            before, after = (column == label for column in predicted)
+            precisions = [float((actual[one] == label).mean()) if one.any() else 0.0 for one in (before, after)]
+            p = precision_p(actual == label, before, after)
             changes.append(ClassChange(answer, label, "precision", precisions[0], precisions[1], p))
     corrected = holm([change.p for change in changes])
     return [replace(change, p=p) for change, p in zip(changes, corrected, strict=True) if p < LEVEL]
+
+
+def _recalls(predictions: Predictions, answer: str, label: int) -> NDArray[np.float64]:
+    """Return the correct share of the pairs of a class, float [M], for each image that has such pairs."""
+    members = predictions.actual[answer] == label
+    return share_of_pairs(predictions.image[members], predictions.predicted[answer][members] == label)

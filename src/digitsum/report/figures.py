@@ -1,4 +1,4 @@
-"""The pictures of a report: how the confusion matrices changed, and which images did."""
+"""The figures of a report: how the confusion matrices changed, and which images did."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitsum.plotting.canvas import draw_sheet, new_axis, new_figure, save_png
-from digitsum.report.compare import RIGHT, Comparison
-from digitsum.report.revisions import Answers
+from digitsum.report.compare import Comparison, correct
+from digitsum.report.revisions import Predictions
 
 IMAGES_A_ROW, ROWS = 10, 3  # of each kind on the sheet
 
@@ -21,7 +21,7 @@ def draw_confusion_change(path: Path, comparison: Comparison, answer: str) -> No
     axis.imshow(change, cmap="PuOr_r", vmin=-1.5 * most, vmax=1.5 * most)
     for actual, predicted in zip(*np.nonzero(change), strict=True):
         axis.text(predicted, actual, f"{change[actual, predicted]:+}", ha="center", va="center", fontsize=8)
-    axis.set_title(f"{answer}: answers of head minus answers of base", fontsize=11)
+    axis.set_title(f"{answer}: predictions of head minus predictions of base", fontsize=11)
     axis.set_xlabel(f"predicted {answer}")
     axis.set_ylabel(f"true {answer}")
     axis.set_xticks(range(classes))
@@ -30,11 +30,14 @@ def draw_confusion_change(path: Path, comparison: Comparison, answer: str) -> No
 
 
 def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.uint8]) -> None:
-    """Draw the test images, uint8 [M, 28, 28], that were right and are not, and the reverse, with both answers."""
-    base, head = comparison.base.answers, comparison.head.answers
+    """Draw the test images, uint8 [M, 28, 28], that only one model has correct, with both predictions."""
+    base, head = comparison.base.predictions, comparison.head.predictions
     if base is None or head is None:
         raise ValueError("both runs need their predictions")
-    kinds = {"right with base, wrong with head": comparison.lost, "wrong with base, right with head": comparison.won}
+    kinds = {
+        "correct with base, wrong with head": comparison.lost,
+        "wrong with base, correct with head": comparison.won,
+    }
     rows = [min(ROWS, -(-len(places) // IMAGES_A_ROW)) or 1 for places in kinds.values()]
     heights = [0.9 + 1.65 * count for count in rows]
     figure = new_figure(14, sum(heights))
@@ -43,8 +46,8 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
         shown = places[: count * IMAGES_A_ROW]
         of = f", {len(shown)} of them" if len(shown) < len(places) else ""
         axis.set_title(
-            f"{len(places)} images {title}{of}\nfirst line: digit + number, and what base said: digit, sum; "
-            "second line: what head said",
+            f"{len(places)} images {title}{of}\nfirst line: digit + number, and what base predicted: digit, sum; "
+            "second line: what head predicted",
             fontsize=12,
         )
         captions = [f"{_caption(base, place)}\n{_caption(head, place)}" for place in shown]
@@ -52,9 +55,9 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
     save_png(path, figure)
 
 
-def _caption(answers: Answers, image: int) -> str:
+def _caption(predictions: Predictions, image: int) -> str:
     """Return digit, number and predictions of an image: of its first wrong pair, or of the first if none is wrong."""
-    pairs = np.flatnonzero(answers.image == image)
-    pair = min(pairs, key=lambda pair: RIGHT["joint"](answers)[pair])
-    digit, number = answers.truth["digit"][pair], answers.number[pair]
-    return f"{digit} + {number}: {answers.said['digit'][pair]}, {answers.said['sum'][pair]}"
+    pairs = np.flatnonzero(predictions.image == image)
+    pair = pairs[correct(predictions, "joint")[pairs].argmin()]
+    digit, number = predictions.actual["digit"][pair], predictions.number[pair]
+    return f"{digit} + {number}: {predictions.predicted['digit'][pair]}, {predictions.predicted['sum'][pair]}"

@@ -14,7 +14,7 @@ from digitsum.report.revisions import TEST_SPLIT, Files, Run
 
 
 def write_report(folder: Path, comparison: Comparison) -> None:
-    """Write a comparison into `folder`; pictures only of what changed."""
+    """Write a comparison into `folder`, with figures of what changed only."""
     figures = {}
     for answer in ("digit", "sum"):
         if (comparison.head.confusion[answer] != comparison.base.confusion[answer]).any():

@@ -1,52 +1,63 @@
 """A comparison as Markdown, in the order in which a reviewer asks, and as JSON."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
+from tabulate import tabulate
+
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score, same_configuration
-from digitsum.report.revisions import Run
+from digitsum.report.revisions import SEED_RUNS, Run
+
+SHOWN = 12  # names of a kind in the first lines; the JSON has them all
+
+
+def _training_seconds(run: Run) -> float | None:
+    return round(median(scores["cpu_seconds"] for scores in run.seeds.values())) if run.seeds else None
+
 
 COSTS: dict[str, Callable[[Run], float | None]] = {
     "weights": lambda run: run.metrics.get("weights"),
     "floating-point operations an image": lambda run: run.metrics.get("flop_per_image"),
-    "CPU-seconds of training": lambda run: (
-        round(median(scores["cpu_seconds"] for scores in run.seeds.values())) if run.seeds else None
-    ),
+    "CPU-seconds of training": _training_seconds,
 }
-SHOWN = 12  # names of a kind in the first lines; the JSON has them all
 
 
 def to_markdown(comparison: Comparison, figures: dict[str, str]) -> str:
-    """Write the report; `figures` are paths of pictures by their titles, shown at its end."""
+    """Return the report; `figures` are the paths of figures by their titles, shown at its end."""
     paragraphs = [
         headline(comparison),
         "\n".join(_changes(comparison)),
-        score_table(comparison),
+        score_table(comparison.scores),
         _how_tested(comparison.scores),
         "\n".join(_seeds(comparison)),
-        "\n".join(_classes(comparison)),
+        _classes(comparison),
         _cost(comparison),
-        "\n".join(_other_figures(comparison)),
+        _other_figures(comparison),
         "\n".join(f"- **Note:** {note}" for note in comparison.notes),
         *(f"**{title}**\n\n![{title}]({path})" for title, path in figures.items()),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; cells are shown as they are, not as numbers."""
+    return tabulate(list(rows), headers, tablefmt="pipe", disable_numparse=True)
+
+
 def headline(comparison: Comparison) -> str:
-    """Say in one sentence what became of digit, sum and joint accuracy."""
+    """Return the verdict as a title, and a sentence on digit, sum and joint accuracy."""
     runs = f"`{comparison.head.name}` against `{comparison.base.name}`"
-    by_word = {
-        word: [score.name for score in comparison.scores if score.verdict == word]
-        for word in (WORSE, BETTER, NOISE, SAME, UNKNOWN)
+    by_verdict = {
+        verdict: [score.name for score in comparison.scores if score.verdict == verdict]
+        for verdict in (WORSE, BETTER, NOISE, SAME, UNKNOWN)
     }
-    if len(by_word[SAME]) == len(comparison.scores):
+    if len(by_verdict[SAME]) == len(comparison.scores):
         same = comparison.base.results == comparison.head.results
-        what = "every output is the same, byte for byte" if same else "the same images are right"
+        what = "every output is the same, byte for byte" if same else "the same images are correct"
         return f"## No change\n\n{runs}: {what}."
     title = comparison.verdict.capitalize()
-    parts = [f"{word} in {_listed(names)}" for word, names in by_word.items() if names]
+    parts = [f"{verdict} in {_listed(names)}" for verdict, names in by_verdict.items() if names]
     return f"## {title}\n\n{runs}: the trained model is {'; '.join(parts)}."
 
 
@@ -62,27 +73,29 @@ def _changes(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def score_table(comparison: Comparison) -> str:
-    """Return the accuracies, in percent, and what is said of their difference."""
-    lines = [
-        "| accuracy % | base | head | difference | images lost, won | p | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for score in comparison.scores:
-        cells = [
-            score.name,
-            _with_interval(score.base, score.base_interval),
-            _with_interval(score.head, score.head_interval),
-        ]
-        if score.difference is None:
-            cells += ["", "", ""]
-        else:
-            one = score.difference
-            cells.append(f"{100 * one.change:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})")
-            cells.append("not known" if one.lost is None else f"{one.lost}, {one.won}")
-            cells.append(_shown_p(score.p))
-        lines.append(f"| {' | '.join([*cells, f'**{score.verdict}**'])} |")
-    return "\n".join(lines)
+def score_table(scores: list[Score]) -> str:
+    """Return the accuracies, in percent, and the verdicts on their differences."""
+    return markdown_table(
+        ["accuracy %", "base", "head", "difference", "images lost, won", "p", ""],
+        [
+            [
+                score.name,
+                _with_interval(score.base, score.base_interval),
+                _with_interval(score.head, score.head_interval),
+                *_difference(score),
+                f"**{score.verdict}**",
+            ]
+            for score in scores
+        ],
+    )
+
+
+def _difference(score: Score) -> tuple[str, str, str]:
+    one = score.difference
+    if one is None:
+        return "", "", ""
+    images = "not known" if one.lost is None else f"{one.lost}, {one.won}"
+    return _with_interval(one.change, (one.low, one.high), sign="+"), images, _shown_p(score.p)
 
 
 def _how_tested(scores: list[Score]) -> str:
@@ -90,7 +103,7 @@ def _how_tested(scores: list[Score]) -> str:
     if kinds == {True}:
         how = "exact McNemar test over the images that differ, and Bonett and Price's interval"
     elif kinds == {False}:
-        how = "Fisher's exact test and Newcombe's interval, as if of different images: they see less"
+        how = "Fisher's exact test and Newcombe's interval, as if of different images: they find less"
     else:
         return "In brackets: 95 % (Wilson)."
     return f"In brackets: 95 %, each by itself (Wilson; the difference: {how}). p is Holm's, for all three."
@@ -109,56 +122,51 @@ def _seeds(comparison: Comparison) -> Iterator[str]:
         yield f"- P(head beats base) = {comparison.beats:.2f}, joint accuracy, {seeds} paired seeds"
     else:
         yield (
-            "- These are two trained models, one run each: nothing is said of the two configurations. To learn that, "
-            "run `python -m studies.seeds --names default --seeds 5` on both branches and commit `studies/seeds.csv`."
+            "- These are two trained models, one run each: nothing is said of the two configurations. To compare "
+            f"those, run `make seeds` on both branches and commit `{SEED_RUNS}`."
         )
 
 
-def _classes(comparison: Comparison) -> Iterator[str]:
-    if comparison.scores[0].difference is None or comparison.scores[0].difference.lost is None:
-        return
+def _classes(comparison: Comparison) -> str:
+    if not len(comparison.lost) + len(comparison.won) + len(comparison.classes):
+        return ""
     if not comparison.classes:
-        if len(comparison.lost) + len(comparison.won):
-            yield "No class changed beyond noise, in recall or precision (Holm, for all looked at)."
-        return
-    yield "Classes that changed beyond noise (Holm, for all looked at):"
-    yield ""
-    yield "| class | | base % | head % | p |"
-    yield "|---|---|---|---|---|"
-    for one in comparison.classes:
-        base, head = f"{100 * one.base:.2f}", f"{100 * one.head:.2f}"
-        yield f"| {one.answer} {one.label} | {one.figure} | {base} | {head} | {_shown_p(one.p)} |"
+        return "No class changed beyond noise, in recall or precision (Holm, for all looked at)."
+    rows = [
+        [f"{one.answer} {one.label}", one.figure, f"{100 * one.base:.2f}", f"{100 * one.head:.2f}", _shown_p(one.p)]
+        for one in comparison.classes
+    ]
+    table = markdown_table(["class", "", "base %", "head %", "p"], rows)
+    return f"Classes that changed beyond noise (Holm, for all looked at):\n\n{table}"
 
 
 def _cost(comparison: Comparison) -> str:
-    parts = []
-    for name, of in COSTS.items():
-        base, head = of(comparison.base), of(comparison.head)
-        if base != head:
-            parts.append(f"{name} {_shown(base)} → {_shown(head)}")
-    if comparison.base.machines != comparison.head.machines and comparison.base.seeds and comparison.head.seeds:
-        parts[-1] += ", not on the same machine"
+    base, head = comparison.base, comparison.head
+    elsewhere = ", not on the same machine" if base.machines != head.machines and base.seeds and head.seeds else ""
+    parts = [
+        f"{name} {_shown(of(base))} → {_shown(of(head))}{elsewhere if of is _training_seconds else ''}"
+        for name, of in COSTS.items()
+        if of(base) != of(head)
+    ]
     return f"Cost: {'; '.join(parts)}." if parts else "Cost: unchanged."
 
 
-def _other_figures(comparison: Comparison) -> Iterator[str]:
-    base, head = comparison.base, comparison.head
-    said = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", "flop_per_image"}
-    differing = [key for key in {**base.metrics, **head.metrics} if base.metrics.get(key) != head.metrics.get(key)]
-    rows = [(key, base.metrics.get(key), head.metrics.get(key)) for key in differing if key not in said]
-    if rows:
-        yield "<details><summary>Other figures that differ, untested</summary>"
-        yield ""
-        yield "| | base | head |"
-        yield "|---|---|---|"
-        for key, before, after in rows:
-            yield f"| {key} | {_shown(before)} | {_shown(after)} |"
-        yield ""
-        yield "</details>"
+def _other_figures(comparison: Comparison) -> str:
+    base, head = comparison.base.metrics, comparison.head.metrics
+    shown_above = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", "flop_per_image"}
+    rows = [
+        [key, _shown(base.get(key)), _shown(head.get(key))]
+        for key in {**base, **head}
+        if base.get(key) != head.get(key) and key not in shown_above
+    ]
+    if not rows:
+        return ""
+    table = markdown_table(["", "base", "head"], rows)
+    return f"<details><summary>Other figures that differ, untested</summary>\n\n{table}\n\n</details>"
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return all that the report says, for programs; accuracies and p-values in 0-1, images by their place in MNIST."""
+    """Return all that the report shows, for programs; accuracies and p-values 0-1, images by their place in MNIST."""
     return {
         "base": comparison.base.name,
         "head": comparison.head.name,
@@ -187,8 +195,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{100 * value:.2f} ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+def _with_interval(value: float, interval: tuple[float, float], sign: str = "") -> str:
+    shown, low, high = (f"{100 * part:{sign}.2f}" for part in (value, *interval))
+    return f"{shown} ({low} to {high})"
 
 
 def _shown_p(p: float | None) -> str:

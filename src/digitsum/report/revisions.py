@@ -1,4 +1,4 @@
-"""What a revision's last `dvc repro` was made of and what it gave: read from git and DVC, nothing is run.
+"""What a revision's last `dvc repro` read and wrote, from git and DVC; nothing is run.
 
 A revision is what git or DVC has a name for: a branch, a tag, a commit, an experiment; or WORKSPACE, the files here.
 """
@@ -9,7 +9,7 @@ import io
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,37 +19,46 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import resolve_rev
+from dvc_data.hashfile.tree import Tree
 from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.params import leaves, read_yaml, settings_digest
+from digitsum.core.files import leaves, parse_yaml
+from digitsum.core.params import settings_digest
 
 WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
-SEED_RUNS, SEED_FIGURES = "studies/seeds/seeds.csv", ("digit", "sum", "joint", "cpu_seconds")
+SEED_RUNS, OLD_SEED_RUNS = "studies/seeds/seeds.csv", "studies/seeds.csv"  # the latter until November 2026
+SEED_FIGURES = ("digit", "sum", "joint", "cpu_seconds")
 CODE = ("src/", "stages/")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A model's answers for P test pairs, all int64 [P]; truth and said have an entry for "digit" and one for "sum"."""
+class Predictions:
+    """Labels and predictions of P test pairs, all int64 [P]; actual and predicted have a "digit" and a "sum"."""
 
     image: NDArray[np.int64]
     number: NDArray[np.int64]
-    truth: dict[str, NDArray[np.int64]]
-    said: dict[str, NDArray[np.int64]]
+    actual: dict[str, NDArray[np.int64]]
+    predicted: dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a revision's dvc.lock, metrics, plots and predictions say of its last run.
+    """What a revision's dvc.lock, metrics, plots and predictions record of its last run.
 
-    revision: its commit, or WORKSPACE; name: how it is shown to people. params: every parameter that a stage read, by
-    its full name. code: each file that a stage declares, with its digest and the stages. results: the digest of each
-    output. metrics: each figure by its full name. confusion: counts by "digit" and "sum", int64 [C, C], a row for each
-    true class. answers: None if DVC's cache and remotes lack the predictions. stale: what has been changed since,
-    without another run. seeds: accuracies, 0-1, and CPU-seconds of runs with these parameters, by seed, and machines:
-    what they ran on.
+    Attributes:
+        revision: its commit, or WORKSPACE
+        name: how it is shown to people
+        params: every parameter that a stage read, by its full name
+        code: the MD5 of each file that a stage declares, itself or by its folder, and those stages
+        results: the MD5 of each output
+        metrics: each figure by its full name
+        confusion: counts by "digit" and "sum", int64 [C, C], a row for each actual class
+        predictions: None if they are not in DVC's cache or in a remote
+        stale: what has changed since the run
+        seeds: accuracies, 0-1, and CPU-seconds of runs with these parameters, by seed
+        machines: what those runs ran on
     """
 
     revision: str
@@ -59,7 +68,7 @@ class Run:
     results: dict[str, str]
     metrics: dict[str, float]
     confusion: dict[str, NDArray[np.int64]]
-    answers: Answers | None
+    predictions: Predictions | None
     stale: list[str]
     seeds: dict[int, dict[str, float]]
     machines: str
@@ -72,46 +81,46 @@ def read_run(name: str) -> Run:
     """
     files = Files(name)
     try:
-        lock = files.yaml("dvc.lock")["stages"]
+        stages = files.yaml("dvc.lock")["stages"]
         metrics = {**json.loads(files.text("metrics/train.json")), **json.loads(files.text("metrics/evaluate.json"))}
         confusion = {answer: _confusion(files, answer) for answer in ("digit", "sum")}
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DigitsumError(
             f"{name} has no run of this pipeline to compare ({error}); `dvc repro` there, and commit what it wrote"
         ) from None
     params: dict[str, Any] = {}
-    code: dict[str, tuple[str, list[str]]] = {}
     results: dict[str, str] = {}
-    for stage, entry in lock.items():
-        params |= entry.get("params", {}).get("params.yaml", {})
-        results |= {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
-        for dependency in entry.get("deps", []):
-            if dependency["path"].startswith(CODE):
-                code.setdefault(dependency["path"], (dependency.get("md5", ""), []))[1].append(stage)
-    try:
-        rows = seed_runs(files.text(SEED_RUNS), params)
-    except OSError:
-        rows = []
+    declared: dict[str, list[str]] = {}  # the stages of each file or folder of code
+    for stage, entry in stages.items():
+        params |= leaves(_params(entry))
+        results |= _digests(entry.get("outs", []))
+        for path in _digests(entry.get("deps", [])):
+            if path.startswith(CODE):
+                declared.setdefault(path, []).append(stage)
+    contents = {path: files.digests(path) for path in declared}
+    current = results | {path: folder_digest(path, content) for path, content in contents.items()}
+    now = files.yaml("params.yaml")
+    runs = seed_runs(files.seed_runs(), params)
     return Run(
         revision=files.revision,
         name=files.title,
         params=params,
-        code=code,
+        code={file: (md5, declared[path]) for path, content in contents.items() for file, md5 in content.items()},
         results=results,
         metrics=leaves(metrics),
         confusion=confusion,
-        answers=read_answers(files),
-        stale=list(_changed_since(files, params, code)),
-        seeds={int(row["seed"]): {figure: float(row[figure]) for figure in SEED_FIGURES} for row in rows},
-        machines="; ".join(sorted({row["machine"] for row in rows})),
+        predictions=read_predictions(files),
+        stale=list(dict.fromkeys(line for entry in stages.values() for line in _changed_since(entry, now, current))),
+        seeds={int(row["seed"]): {figure: float(row[figure]) for figure in SEED_FIGURES} for row in runs},
+        machines="; ".join(sorted({row["machine"] for row in runs})),
     )
 
 
 class Files:
-    """The files of one revision, those that DVC keeps too, if its cache or a remote has them."""
+    """The files of one revision, including those that DVC keeps, if its cache or a remote has them."""
 
     def __init__(self, name: str) -> None:
-        """Find the revision `name`; raises DigitsumError if nothing is called so."""
+        """Find the revision `name`. Raises DigitsumError if there is none."""
         self.title = self.revision = name
         if name != WORKSPACE:
             try:
@@ -137,41 +146,57 @@ class Files:
 
     def yaml(self, path: str) -> dict[str, Any]:
         """Return a YAML file's content. Raises OSError if it is not there, DigitsumError if it is damaged."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, Path(path).name)
-            copy.write_bytes(self.bytes(path))
-            return read_yaml(copy)
+        return parse_yaml(self.text(path), path)
 
     def tensors(self, path: str) -> dict[str, NDArray[Any]]:
         """Return a file of tensors as arrays. Raises OSError if it is not there, DigitsumError if it is damaged."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, Path(path).name)
             copy.write_bytes(self.bytes(path))
-            from digitsum.data.tensors import (
-                load_tensors,  # PyTorch takes seconds: not before there is something to read
-            )
+            from digitsum.data.tensors import load_tensors  # imports PyTorch, which takes seconds: only to read a file
 
             return {name: tensor.numpy() for name, tensor in load_tensors(copy)[0].items()}
 
+    def digests(self, path: str) -> dict[str, str]:
+        """Return the MD5 of a file, or of each file in a folder but those that .dvcignore names; none if it is gone."""
+        return {
+            file: hashlib.md5(self.bytes(file), usedforsecurity=False).hexdigest()
+            for file in sorted(self.files.find(path))
+        }
 
-def read_answers(files: Files) -> Answers | None:
-    """Return the answers that a revision's model gave, None if neither cache nor remotes have them."""
+    def seed_runs(self) -> str:
+        """Return the CSV table of runs with several seeds, nothing if there is none."""
+        return next((self.text(path) for path in (SEED_RUNS, OLD_SEED_RUNS) if self.files.exists(path)), "")
+
+
+def folder_digest(path: str, content: dict[str, str]) -> str:
+    """Return the digest that dvc.lock has for the file or folder `path`, from the MD5 of each file in it, by path."""
+    if path in content:
+        return content[path]
+    tree = Tree.from_list([{"md5": md5, "relpath": file.removeprefix(f"{path}/")} for file, md5 in content.items()])
+    tree.digest()
+    return str(tree.oid)
+
+
+def read_predictions(files: Files) -> Predictions | None:
+    """Return the predictions of a revision's model, None if they are not in DVC's cache or in a remote."""
     try:
-        kept = files.tensors(PREDICTIONS)
+        stored = files.tensors(PREDICTIONS)
     except OSError:
         return None
-    columns = {name: column.astype(np.int64) for name, column in kept.items() if column.ndim == 1}
-    return Answers(
+    columns = {name: column.astype(np.int64) for name, column in stored.items() if column.ndim == 1}
+    return Predictions(
         image=columns["image_index"],
         number=columns["number"],
-        truth={answer: columns[answer] for answer in ("digit", "sum")},
-        said={answer: columns[f"predicted_{answer}"] for answer in ("digit", "sum")},
+        actual={answer: columns[answer] for answer in ("digit", "sum")},
+        predicted={answer: columns[f"predicted_{answer}"] for answer in ("digit", "sum")},
     )
 
 
 def seed_runs(table: str, params: dict[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the CSV table of seed runs that were measured with these parameters, by their full names."""
-    mine = (settings_digest(params), params.get("train.numerics"))
+    numerics = params.get("compute.numerics", params.get("train.numerics"))  # train.numerics: until November 2026
+    mine = (settings_digest(params), numerics)
     return [row for row in csv.DictReader(io.StringIO(table)) if (row.get("params"), row.get("numerics")) == mine]
 
 
@@ -188,25 +213,32 @@ def merge_base() -> str:
 
 
 def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
-    rows = list(csv.DictReader(io.StringIO(files.text(f"plots/confusion_{answer}.csv"))))
-    classes = 1 + max(int(row["actual"]) for row in rows)
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    for row in rows:
-        counts[int(row["actual"]), int(row["predicted"])] = int(row["count"])
+    table = io.StringIO(files.text(f"plots/confusion_{answer}.csv"))
+    actual, predicted, count = np.loadtxt(table, dtype=np.int64, delimiter=",", skiprows=1, unpack=True)
+    counts = np.zeros((actual.max() + 1, actual.max() + 1), dtype=np.int64)
+    counts[actual, predicted] = count
     return counts
 
 
-def _changed_since(files: Files, params: dict[str, Any], code: dict[str, tuple[str, list[str]]]) -> Iterable[str]:
-    now = leaves(files.yaml("params.yaml"))
-    for key, value in params.items():
+def _params(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a stage in dvc.lock: groups as tables, single ones by their full names."""
+    return entry.get("params", {}).get("params.yaml", {})
+
+
+def _digests(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {entry["path"]: entry.get("md5", "") for entry in entries}
+
+
+def _changed_since(entry: dict[str, Any], params: dict[str, Any], digests: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each input of a stage that is not what its `entry` in dvc.lock records."""
+    recorded, now = leaves(_params(entry)), leaves(params)
+    groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict))
+    for key, value in recorded.items():
         if now.get(key) != value:
             yield f"{key} was {value} in that run and is {now.get(key, 'gone')}"
-    for path, (digest, _) in code.items():
-        try:
-            same = hashlib.md5(files.bytes(path), usedforsecurity=False).hexdigest() == digest
-        except OSError:
-            same = False
-        if not same:
+    yield from (f"{key} is new since that run" for key in now if key.startswith(groups) and key not in recorded)
+    for path, digest in _digests(entry.get("deps", [])).items():
+        if digests.get(path) != digest:
             yield f"{path} is not what it was in that run"
 
 
