@@ -5,17 +5,18 @@
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grimp
+from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
 from digitsum.core.errors import DigitsumError, one_line_errors
-from digitsum.core.files import read_yaml
+from digitsum.core.files import leaves, read_yaml
 from digitsum.core.pipeline import stage_blocks
 from digitsum.core.runner import dependency_of
 
@@ -70,7 +71,7 @@ def stale_stages(root: Path) -> dict[str, list[str]]:
             cached = {name for name, out in outputs.items() if out.use_cache}
             stale = {}
             for stage in repo.index.stages:
-                reasons = [reason for entries in stage.status().values() for reason in _reasons(entries, cached)]
+                reasons = [one for entries in stage.status().values() for one in _reasons(stage, entries, cached)]
                 for dependency in stage.deps:
                     name = str(dependency)
                     if name in outputs and outputs[name].hash_info != dependency.hash_info:
@@ -86,17 +87,24 @@ def stale_stages(root: Path) -> dict[str, list[str]]:
         raise DigitsumError(" ".join(str(error).split())) from None
 
 
-def _reasons(entries: list[Any], cached: set[str]) -> Iterator[str]:
+def _reasons(stage: PipelineStage, entries: list[Any], cached: set[str]) -> Iterator[str]:
     for entry in entries:
         if isinstance(entry, str):  # such as "changed command"
             yield entry
             continue
         for changes in entry.values():
             for name, change in changes.items():
-                if isinstance(change, dict):
-                    yield from (f"{name}: {key} {what}" for key, what in change.items())
+                if isinstance(change, dict):  # parameters: DVC names the group only
+                    yield from (f"{name}: {key} modified" for key in _changed_params(stage, name))
                 elif not (name in cached and change in ("deleted", "not in cache")):
-                    yield f"{os.path.relpath(name)} {change}"
+                    yield f"{name} {change}"
+
+
+def _changed_params(stage: PipelineStage, file: str) -> list[str]:
+    """Return the full names of the parameters in `file` that are not what dvc.lock records for `stage`."""
+    (dependency,) = (one for one in stage.deps if isinstance(one, ParamsDependency) and str(one) == file)
+    recorded, now = leaves(dependency.hash_info.value or {}), leaves(dependency.read_params())
+    return sorted(key for key in recorded.keys() | now.keys() if recorded.get(key) != now.get(key))
 
 
 if __name__ == "__main__":
