@@ -57,11 +57,11 @@ seeds: $(VENV)/.runs  ## train the default and every recipe with several seeds; 
 epoch-time: $(VENV)/.runs  ## time an epoch with each fusion
 	$(IN_VENV) python -m benchmarks epoch_time
 
-tables: $(VENV)/.runs  ## write the studies' tables into the README, after dvc repro studies/NAME/dvc.yaml
+tables: $(VENV)/.runs  ## write the tables of studies/README.md, after dvc repro in studies/NAME
 	$(IN_VENV) python -m studies.tables
 
 card: $(VENV)/.runs  ## measure the committed model and write MODEL_CARD.md
-	$(IN_VENV) dvc repro studies/model_card/dvc.yaml && python -m studies.card
+	$(IN_VENV) (cd studies/model_card && dvc repro) && python -m studies.model_card.card
 
 bench: $(VENV)/.runs  ## time the recipe quick against its peers, for benchmarks/README.md
 	$(IN_VENV) python -m benchmarks speed

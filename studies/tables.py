@@ -1,4 +1,4 @@
-"""The studies' results as tables in the README: `make tables`, after `dvc repro` of a study."""
+"""The results of the studies as tables in studies/README.md: `make tables`, after `dvc repro` of a study."""
 
 import functools
 import json
@@ -7,67 +7,58 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from digitsum.model.fusions import FUSIONS
-from studies.compare import SCORES, Trials, read_trials, values
-from studies.measuring import put_between, read_rows
+from studies.fusions.compare import SCORES, Trials, read_results, values
+from tools.tables import markdown_table, marks, read_rows, replace_between
 
-README = Path("README.md")
+STUDIES = Path("studies")
+README, COMMAND = STUDIES / "README.md", "make tables"
 
 
 def main() -> None:
     """Write each table between its own marks."""
     for name, table in TABLES.items():
-        put_between(README, begin(name), f"<!-- end of {name} -->", table())
+        replace_between(README, marks(name, COMMAND), table())
 
 
-def begin(name: str) -> str:
-    """Return the line that a table stands below."""
-    return f"<!-- {name}: written by `make tables` -->"
-
-
-def changes(study: str) -> str:
-    """Return what changing one thing at a time does to an older solution."""
-    trials = read_trials(Path("studies", study, "trials"))
+def changes(baseline: str, *left_out: str) -> str:
+    """Return what changing one thing at a time does to a baseline, which comes first."""
+    trials = {name: runs for name, runs in read_results(STUDIES / baseline / "results").items() if name not in left_out}
     first = {"as_it_was": trials.pop("as_it_was")}
     return scores({name.replace("_", " "): runs for name, runs in (first | trials).items()}, {})
 
 
 def fusions() -> str:
     """Return the fusions, in the order in which they beat one another."""
-    results = json.loads(Path("studies/fusions/metrics/fusions.json").read_text())
-    trials = read_trials(Path("studies/fusions/trials"))
-    times = read_rows(Path("studies/fusions/epoch_time.csv"))
-    seconds = {row["fusion"]: f"{float(row['of_shift']):.2f}" for row in times}
-    beats = {
-        name: f"{mean(result['beats'].values()):.2f}" if "beats" in result else "" for name, result in results.items()
-    }
-    named = {f"`{name}`" if name in FUSIONS else name.replace("_", " "): name for name in results}
-    return scores(
-        {shown: trials[name] for shown, name in named.items()},
-        {
-            "beats the others": {shown: beats[name] for shown, name in named.items()},
-            "seconds an epoch": {shown: seconds.get(name, "") for shown, name in named.items()},
-        },
-    )
+    compared = json.loads((STUDIES / "fusions/comparison.json").read_text())["fusions"]
+    trials = read_results(STUDIES / "fusions/results")
+    times = {row["fusion"]: float(row["of_shift"]) for row in read_rows(STUDIES / "fusions/epoch_time.csv")}
+    shown, beats, epoch_time = {}, [], []
+    for name, result in compared.items():
+        shown[f"`{name}`" if name in FUSIONS else name.replace("_", " ")] = trials[name]
+        beats.append(f"{mean(result['beats'].values()):.2f}" if "beats" in result else "")
+        epoch_time.append(f"{times[name]:.2f}" if name in times else "")
+    return scores(shown, {"beats the others": beats, "epoch time": epoch_time})
 
 
-def scores(trials: Trials, more: dict[str, dict[str, str]]) -> str:
-    """Return a line for each name: weights, mean ± standard deviation over seeds of the accuracies, `more` columns."""
-    heads = ["", "weights", "seeds", *(f"{score.replace('all_numbers_', 'all numbers, ')} %" for score in SCORES)]
-    heads += more
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+def scores(trials: Trials, more: dict[str, list[str]]) -> str:
+    """Return a row for each name: weights, seeds, mean ± standard deviation of the accuracies, and `more` columns."""
+    headers = ["", "weights", "seeds", *(f"{score.replace('all_numbers_', 'all numbers, ')} %" for score in SCORES)]
+    rows = []
     for name, runs in trials.items():
-        line = [name, f"{next(iter(runs.values()))['weights']:,}", str(len(runs))]
+        row = [name, f"{next(iter(runs.values()))['weights']:,}", str(len(runs))]
         for score in SCORES:
             percent = [100 * value for value in values(runs, score)]
-            line.append(f"{mean(percent):.2f} ± {stdev(percent):.2f}" if len(percent) > 1 else f"{percent[0]:.2f}")
-        line += [cells[name] for cells in more.values()]
-        lines.append(f"| {' | '.join(line)} |")
-    return "\n".join(lines)
+            row.append(f"{mean(percent):.2f} ± {stdev(percent):.2f}" if len(percent) > 1 else f"{percent[0]:.2f}")
+        rows.append(row)
+    for column in more.values():
+        for row, cell in zip(rows, column, strict=True):
+            row.append(cell)
+    return markdown_table([*headers, *more], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "changes to seed_concat": functools.partial(changes, "seed_concat"),
-    "changes to seed_add": functools.partial(changes, "seed_add"),
+    "changes to baseline_concat": functools.partial(changes, "baseline_concat"),
+    "changes to baseline_add": functools.partial(changes, "baseline_add", "as_it_was_40_epochs"),
     "fusions": fusions,
 }
 

@@ -1,70 +1,222 @@
-"""A trial: pair, train and score in memory, with some parameters changed. A study is many of them.
+"""Stage trial: train one variant of a study with each of its seeds, and score it on the test split.
 
-    python ../run.py studies.trial trials/logits-1.json train.softmax_first=false train.seed=1    # in a study's folder
-
-Besides the scores it writes the curves of training, if a .csv file is named as well.
+A trial does what the stages pair, train and evaluate do, in memory. It depends on its parameters and on the digest of
+its probe, not on code: see probe.py. A study's params.yaml has the pipeline's groups, and in `variants` what each
+variant changes of them; a variant may also have other `seeds`, or `keep` other PARTS, than the study.
 """
 
-import sys
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
+from digitsum.core.errors import DigitsumError
 from digitsum.core.files import write_json
-from digitsum.mnist.idx import expected_digests, read_raw
+from digitsum.core.numerics import Compute
+from digitsum.core.params import check_choice
+from digitsum.core.runner import Stage
+from digitsum.data.splits import Split
+from digitsum.evaluation.metrics import headline_metrics, labels_and_predictions
+from digitsum.evaluation.params import Evaluate
+from digitsum.evaluation.predict import AllNumbersScore, Predictions, correct_with_all_numbers, encode_images, predict
+from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
+from digitsum.mnist.params import Mnist
+from digitsum.model.network import Network
+from digitsum.model.params import Model
 from digitsum.pairing.pairs import make_splits
-from digitsum.evaluation.metrics import headline_metrics
-from digitsum.evaluation.predict import predict, right_with_all_numbers, score_all_numbers, see_images
-from digitsum.model.network import new_network
-from digitsum.core.numerics import compute_with
-from digitsum.core.params import declared_path, load_params
-from digitsum.core.runner import current_stage, inputs_digest, run_stage
+from digitsum.pairing.params import Pair
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.devices import choose_device
-from digitsum.training.history import write_curves
-from digitsum.training.loop import fit
+from digitsum.training.history import EpochResult, curve_rows
+from digitsum.training.loop import train_network
+from digitsum.training.params import Train, TrainingParams
 
-STAGE = current_stage() or "trial"
+RAW, PROBES = Path("../../data/raw"), Path("probes.json")
+PARTS = ("sums_correct", "curves", "confusion_sum", "last_batch")
+"""What a result may have for each seed besides the headline metrics, by the names that `keep` has in params.yaml."""
 
 
-def main() -> None:
-    """Read MNIST; do what the stages pair, train and evaluate do; write the scores."""
-    changes = [argument for argument in sys.argv[1:] if "=" in argument]
-    outputs = [Path(argument) for argument in sys.argv[1:] if "=" not in argument]
-    params = load_params(STAGE, changes=changes)
-    compute_with(params.train.numerics, params.train.threads)
-    device, pair = choose_device(params.train.device), params.pair
-    raw = read_raw(declared_path(STAGE, "data/raw"), expected_digests(params.fetch))
-    splits = make_splits(raw, pair.validation_size, pair.pairs_per_image, pair.seed, pair.training_size)
-    torch.manual_seed(params.train.seed)  # for the initial weights
-    network = new_network(params.model, splits["train"])
-    checkpoint = Checkpoint(Path("checkpoints/trial.safetensors"), inputs_digest(STAGE, *changes, torch.__version__))
-    history = []
-    for result in fit(network, splits["train"], splits["validation"], params.train, device, checkpoint):
-        history.append(result)
-        print(f"epoch {result.epoch:2}  loss {result.training.loss:.4f}", flush=True)
-    test = splits["test"]
-    evidence = see_images(network.cpu(), test.images)
-    predictions, all_numbers = predict(network, test, evidence), score_all_numbers(network, test, evidence)
-    scores = headline_metrics(predictions, all_numbers, params.evaluate.calibration_bins)
-    more = {
-        "weights": sum(weights.numel() for weights in network.parameters()),
-        "sums_right": by_digit(right_with_all_numbers(network, test, evidence)[0], test.digits),
+@dataclass(frozen=True)
+class Variant:
+    """The parameters of one variant: `seeds` to train it with, and which PARTS its results `keep`."""
+
+    pair: Pair
+    training: TrainingParams
+    evaluate: Evaluate
+    seeds: list[int]
+    keep: list[str]
+
+
+class Trained(NamedTuple):
+    """A network, its predictions for the test split, and its entry in the results."""
+
+    network: Network
+    predictions: Predictions
+    scores: dict[str, Any]
+
+
+def main(stage: Stage, name: str) -> None:
+    """Train and score with each seed, those apart that an interrupted run has done; write results/NAME.json, whole."""
+    variant = read_variant(stage, name)
+    key = stage.digest(name, read_probe(stage, name))
+    checkpoint, partial = Path("checkpoints/trial.safetensors"), Path(f"checkpoints/{name}.json")
+    result = read_partial(partial, key)
+    splits = make_splits(read_mnist(stage), variant.pair)
+    for seed in variant.seeds:
+        if str(seed) in result["seeds"]:
+            continue
+        trained = train_and_score(variant, seed, splits, Checkpoint(checkpoint, f"{key}, seed {seed}"))
+        result["weights"] = sum(weights.numel() for weights in trained.network.parameters())
+        result["seeds"][str(seed)] = trained.scores
+        write_json(partial, {"key": key, "result": result})
+        checkpoint.unlink(missing_ok=True)
+        shown = "  ".join(f"{answer} {trained.scores[answer]['accuracy']:.2%}" for answer in ("digit", "sum", "joint"))
+        print(f"{name}, seed {seed}: {shown}", flush=True)
+    write_json(Path(f"results/{name}.json"), result)
+    partial.unlink()
+
+
+# --- One network -----------------------------------------------------------------------------------------------------
+
+
+def train_and_score(
+    variant: Variant, seed: int, splits: dict[str, Split], checkpoint: Checkpoint | None = None
+) -> Trained:
+    """Train the network of `variant` with `seed` and score it on the test split."""
+    params = dataclasses.replace(variant.training, train=dataclasses.replace(variant.training.train, seed=seed))
+    test, device = splits["test"], choose_device(params.train.device)
+    network, history = train_network(params, splits["train"], splits["validation"], device, checkpoint, print_loss)
+    features = encode_images(network, test.images)
+    predictions = predict(network, test, features)
+    correct, both_correct = correct_with_all_numbers(network, test, features)
+    all_numbers = AllNumbersScore(correct.double().mean().item(), both_correct.double().mean().item())
+    scores: dict[str, Any] = headline_metrics(predictions, all_numbers, variant.evaluate.calibration_bins)
+    parts: dict[str, Callable[[], Any]] = {
+        "sums_correct": lambda: by_digit(correct, test.digits),
+        "curves": lambda: curves(history),
+        "confusion_sum": lambda: confusion_sum(predictions),
+        "last_batch": lambda: last_batch(predictions, params.train.batch_size),
     }
-    for output in outputs:
-        if output.suffix == ".csv":
-            write_curves(output, history)
-        else:
-            write_json(output, scores | more)
-    checkpoint.delete()
-    print("  ".join(f"{name} {scores[name]['accuracy']:.2%}" for name in ("digit", "sum", "joint")))
+    return Trained(network, predictions, scores | {part: parts[part]() for part in variant.keep})
 
 
-def by_digit(rights: Tensor, digits: Tensor) -> list[list[float]]:
-    """Return what part is right for each digit, a row, with each number, a column; rights bool [10, M], digits [M]."""
-    return [[round(part, 4) for part in rights[:, digits == digit].double().mean(1).tolist()] for digit in range(10)]
+def by_digit(correct: Tensor, digits: Tensor) -> list[list[float]]:
+    """Return the part that is correct for each digit, a row, with each number, a column.
+
+    correct: bool [10, M], a row a number. digits: uint8 [M].
+    """
+    return [[round(part, 4) for part in correct[:, digits == digit].double().mean(1).tolist()] for digit in range(10)]
 
 
-if __name__ == "__main__":
-    run_stage(STAGE, main)
+def curves(history: list[EpochResult]) -> dict[str, dict[str, list[float]]]:
+    """Return the curves of training by score and split, a value an epoch."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for _, score, split, value in curve_rows(history):
+        values.setdefault(score, {}).setdefault(split, []).append(value)
+    return values
+
+
+def confusion_sum(predictions: Predictions) -> list[list[int]]:
+    """Return the counts of actual (rows) against predicted (columns) sums."""
+    actual, predicted, classes = labels_and_predictions(predictions)["sum"]
+    counts: list[list[int]] = confusion_matrix(actual, predicted, labels=range(classes)).tolist()
+    return counts
+
+
+def last_batch(predictions: Predictions, batch_size: int) -> dict[str, int]:
+    """Return what is correct in the last batch of the test split, if it comes in batches of `batch_size`."""
+    images = len(predictions.digits) % batch_size or batch_size
+    return {
+        "images": images,
+        "digits_correct": int((predictions.predicted_digits == predictions.digits)[-images:].sum()),
+        "sums_correct": int((predictions.predicted_sums == predictions.sums)[-images:].sum()),
+    }
+
+
+def print_loss(history: list[EpochResult]) -> None:
+    """Print the training loss of the last epoch."""
+    print(f"epoch {history[-1].epoch:2}  loss {history[-1].training.loss:.4f}", flush=True)
+
+
+# --- Inputs ----------------------------------------------------------------------------------------------------------
+
+
+def read_variant(stage: Stage, name: str) -> Variant:
+    """Return the variant `name` of the study in this folder. Raises DigitsumError if a value is wrong."""
+    changed = copy.copy(stage)
+    changed.declared = dataclasses.replace(stage.declared, values=values_of(stage.declared.values, name))
+    seeds, keep = (changed.declared.values[key] for key in ("seeds", "keep"))
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        raise DigitsumError(f"params.yaml: seeds of the variant {name} are {seeds}, expected a list such as [0, 1, 2]")
+    for part in keep:
+        check_choice(f"keep of the variant {name}", part, PARTS)
+    training = TrainingParams(changed.params(Model), changed.params(Train), changed.params(Compute))
+    return Variant(changed.params(Pair), training, changed.params(Evaluate), seeds, keep)
+
+
+def values_of(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return `values` of params.yaml with the changes of the variant `name`, such as {"model.fusion": "film"}.
+
+    Raises DigitsumError if there is no such variant, or if it changes something that is not there.
+    """
+    check_choice("a variant", name, values["variants"])
+    changed = copy.deepcopy(values)
+    for key, value in values["variants"][name].items():
+        *group, leaf = key.split(".", 1)
+        table = changed.get(group[0]) if group else changed
+        if not (isinstance(table, dict) and leaf in table):
+            raise DigitsumError(f"params.yaml: variants.{name} sets {key}, which is not a parameter; fix its spelling")
+        table[leaf] = value
+    return changed
+
+
+def read_mnist(stage: Stage) -> RawMnist:
+    """Return MNIST as the pipeline has fetched it. Raises DigitsumError if a file is missing or wrong."""
+    try:
+        return read_raw(RAW, expected_digests(stage.params(Mnist)))
+    except DigitsumError as error:
+        raise DigitsumError(f"{error} (in the project's root: cd ../..)") from None
+
+
+def read_probe(stage: Stage, name: str) -> str:
+    """Return the digest of the variant's probe. Raises DigitsumError if the probe ran with other code than is here.
+
+    DVC runs the probe before the trials of a study, which take hours. What is edited in between would run in later
+    trials, and DVC would take their results for those of the code that was probed.
+    """
+    try:
+        probes = json.loads(PROBES.read_text())
+        code, digest = probes["code"], str(probes["variants"][name])
+    except (OSError, ValueError, KeyError):
+        raise DigitsumError(f"{PROBES} has no probe of {name}; run `dvc repro`") from None
+    if code != code_digest(stage):
+        raise DigitsumError(f"the code is not that of {PROBES}: it changed after the probe; run `dvc repro` again")
+    return digest
+
+
+def code_digest(stage: Stage) -> str:
+    """Return a SHA-256 of all code that the stages probe and trial may import."""
+    digest = hashlib.sha256()
+    for name in sorted(stage.declared.code):
+        path = Path(name)
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def read_partial(path: Path, key: str) -> dict[str, Any]:
+    """Return what an interrupted trial with the same `key` has measured; nothing measured if there is none."""
+    if path.exists():
+        partial: dict[str, Any] = json.loads(path.read_text())
+        if partial["key"] == key:
+            result: dict[str, Any] = partial["result"]
+            print(f"continuing from {path}: seeds {', '.join(result['seeds'])}")
+            return result
+    return {"weights": 0, "seeds": {}}

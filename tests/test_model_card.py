@@ -1,11 +1,12 @@
-"""MODEL_CARD.md is that of the committed metrics, and what is measured for it is what it is said to be."""
+"""MODEL_CARD.md is rendered from the committed metrics, and what is measured for it is what it is said to be."""
 
 import pytest
 import torch
-from conftest import ROOT
+from harness.project import ROOT
 
+from digitsum.core.errors import DigitsumError
 from digitsum.evaluation.metrics import calibration_error
-from studies import card, robustness
+from studies.model_card import card, robustness
 
 
 def test_the_card_is_that_of_the_committed_metrics(monkeypatch):
@@ -21,8 +22,8 @@ def images():
     return pixels
 
 
-def test_images_are_moved_by_whole_pixels_in_all_directions(images):
-    right, left, down, up = robustness.moved(images, 3)
+def test_images_are_shifted_by_whole_pixels_in_all_directions(images):
+    right, left, down, up = robustness.shifted(images, 3)
     assert torch.equal(right[:, :, 3:], images[:, :, :-3])
     assert torch.equal(left[:, :, :-3], images[:, :, 3:])
     assert torch.equal(down[:, 3:], images[:, :-3])
@@ -30,10 +31,10 @@ def test_images_are_moved_by_whole_pixels_in_all_directions(images):
     assert right.dtype == torch.uint8
 
 
-def test_images_are_turned_both_ways_about_their_middle(images):
-    one, other = robustness.turned(images, 30)
+def test_images_are_rotated_both_ways_about_their_centre(images):
+    one, other = robustness.rotated(images, 30)
     assert not torch.equal(one, images)
-    assert torch.equal(one, other.flip(2))  # a square, turned one way, is its mirror image, turned the other way
+    assert torch.equal(one, other.flip(2))  # a square, rotated one way, is its mirror image, rotated the other way
 
 
 def test_noise_is_always_the_same_and_of_the_strength_named():
@@ -49,10 +50,10 @@ def test_blur_spreads_light_and_keeps_its_amount(images):
     assert blurred.max() < 255
 
 
-def predictions(sure, right):
-    count = len(sure)
-    probabilities = torch.stack([torch.tensor(sure), 1 - torch.tensor(sure)], dim=1)
-    digits = torch.tensor([0 if one else 1 for one in right])
+def predictions(confidence, correct):
+    count = len(confidence)
+    probabilities = torch.stack([torch.tensor(confidence), 1 - torch.tensor(confidence)], dim=1)
+    digits = torch.tensor([0 if one else 1 for one in correct])
     return {
         "digit_probabilities": probabilities,
         "predicted_digit": torch.zeros(count, dtype=torch.long),
@@ -73,11 +74,26 @@ def test_the_bins_of_reliability_add_up_to_the_calibration_error():
 
 def test_doubtful_labels_are_left_out_of_one_accuracy():
     count = max(robustness.DOUBTFUL) + 1
-    right = [index not in robustness.DOUBTFUL[:5] and index != 0 for index in range(count)]
-    found = robustness.doubtful(predictions([0.9] * count, right))
+    correct = [index not in robustness.DOUBTFUL[:5] and index != 0 for index in range(count)]
+    found = robustness.doubtful(predictions([0.9] * count, correct))
     assert found == {
         "images": 15,
-        "right_as_labelled": 10,
+        "correct_as_labelled": 10,
         "joint_accuracy": round(1 - 6 / count, 4),
         "joint_accuracy_without_them": round(1 - 1 / (count - 15), 4),
     }
+
+
+def test_a_file_that_is_not_the_one_of_dvc_lock_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "PIPELINE", tmp_path)
+    lock = "stages: {train: {outs: [{path: models/digitsum.safetensors, md5: 5d41402abc4b2a76b9719d911017c592}]}}"
+    (tmp_path / "dvc.lock").write_text(lock)
+    with pytest.raises(DigitsumError, match="digitsum.safetensors is missing; run `cd .* && dvc repro`"):
+        robustness.pipeline_file("train", "models/digitsum.safetensors")
+    model = tmp_path / "models/digitsum.safetensors"
+    model.parent.mkdir()
+    model.write_text("hello")
+    assert robustness.pipeline_file("train", "models/digitsum.safetensors") == model
+    model.write_text("other")
+    with pytest.raises(DigitsumError, match="is not what dvc.lock records; run `cd .* && dvc repro`"):
+        robustness.pipeline_file("train", "models/digitsum.safetensors")

@@ -1,17 +1,24 @@
-"""The studies: their stages run, and what is said of them is what their trials gave."""
+"""The studies: what is said of them is what their trials gave, and trials rerun when their results would change."""
 
 import json
+import re
 import shutil
+import subprocess
 from statistics import mean
 
 import pytest
 import yaml
-from conftest import DIGEST_KEYS, ROOT, Project, copy_project
+from harness.project import ROOT, Project, copy_project
+from harness.tiny_mnist import DIGEST_KEYS
 
-from tools import check
+from digitsum.core.errors import DigitsumError
+from digitsum.core.runner import Stage
 from digitsum.model.fusions import FUSIONS
-from studies import compare, curves, tables
-from studies.measuring import read_rows
+from studies import curves, probe, tables, trial
+from studies.fusions import compare
+from tools.tables import marks
+
+TRIALS = ["fusions", "baseline_concat", "baseline_add"]
 
 
 def run_of(digit, total, both):
@@ -21,8 +28,12 @@ def run_of(digit, total, both):
         "joint": {"accuracy": both},
         "all_numbers": {"joint_accuracy": both},
         "weights": 7,
-        "sums_right": [[total] * 10] * 10,
+        "sums_correct": [[total] * 10] * 10,
     }
+
+
+def read_json(name):
+    return json.loads((ROOT / "studies" / name).read_text())
 
 
 # --- What is said of trials ----------------------------------------------------------------------------------------
@@ -51,30 +62,24 @@ def test_curves_are_compared_epoch_by_epoch_and_in_the_mean_of_the_last_three():
     assert closeness["epoch 1"] == {"log": 0.0, "ours": 99.0}
     assert closeness["epoch 10"] == {"log": 9.0, "ours": 9.0}
     assert closeness["last three"] == {"log": 28.0, "ours": 27.9}
-    assert closeness["largest difference but for epoch 1"] == 0.5
+    assert closeness["largest difference after epoch 1"] == 0.5
 
 
-def test_fusions_are_ranked_and_drawn_from_their_trials(tmp_path, monkeypatch):
+def test_fusions_are_ranked_and_drawn_from_their_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for folder in ("trials", "fewer_labels", "metrics", "plots"):
-        (tmp_path / folder).mkdir()
-    for seed in range(3):
-        runs = {
-            "trials/shift": 0.99,
-            "trials/film": [0.985, 0.99, 0.998][seed],
-            "trials/add": 0.9,
-            "trials/sums_alone": 0.97,
-        }
-        runs |= {f"fewer_labels/{fusion}-{images}": 0.8 for fusion in ("shift", "film") for images in (1000, 100)}
-        for name, both in runs.items():
-            (tmp_path / f"{name}-{seed}.json").write_text(json.dumps(run_of(both, both, both)))
-    compare.main()
-    results = json.loads((tmp_path / "metrics/fusions.json").read_text())
-    assert list(results) == ["film", "shift", "add", "sums_alone"]  # on a tie of wins the higher mean comes first
-    assert results["shift"]["beats"] == {"film": 0.5, "add": 1.0}
-    assert results["film"]["joint"] == {"mean": 0.991, "sd": 0.00656}
-    fewer = json.loads((tmp_path / "metrics/fewer_labels.json").read_text())
-    assert {fusion: list(sizes) for fusion, sizes in fewer.items()} == {
+    (tmp_path / "results").mkdir()
+    variants = {"shift": [0.99] * 3, "film": [0.985, 0.99, 0.998], "add": [0.9] * 3, "sums_alone": [0.97] * 3}
+    variants |= {f"{fusion}_{images}": [0.8] * 3 for fusion in ("shift", "film") for images in (1000, 100)}
+    for name, scores in variants.items():
+        seeds = {seed: run_of(both, both, both) for seed, both in enumerate(scores)}
+        (tmp_path / f"results/{name}.json").write_text(json.dumps({"weights": 7, "seeds": seeds}))
+    compare.main(None)
+    compared = json.loads((tmp_path / "comparison.json").read_text())
+    fusions = compared["fusions"]
+    assert list(fusions) == ["film", "shift", "add", "sums_alone"]  # on a tie of wins the higher mean comes first
+    assert fusions["shift"]["beats"] == {"film": 0.5, "add": 1.0}
+    assert fusions["film"]["joint"] == {"mean": 0.991, "sd": 0.00656}
+    assert {fusion: list(sizes) for fusion, sizes in compared["fewer_labels"].items()} == {
         fusion: ["100", "1000", "55000"] for fusion in ("film", "shift")
     }
     for figure in ("accuracies", "sums", "fewer_labels"):
@@ -85,109 +90,308 @@ def test_fusions_are_ranked_and_drawn_from_their_trials(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
-def test_the_table_in_the_readme_is_that_of_the_trials(name, monkeypatch):
+def test_the_table_in_the_readme_is_that_of_the_results(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert f"{tables.begin(name)}\n{tables.TABLES[name]()}\n" in (ROOT / "README.md").read_text(), "run `make tables`"
+    begin, end = marks(name, tables.COMMAND)
+    assert f"{begin}\n{tables.TABLES[name]()}\n{end}" in (ROOT / tables.README).read_text(), "run `make tables`"
+
+
+def test_the_readme_has_the_same_headings_for_every_study():
+    headings = ["Question", "How to run", "What is measured", "Results", "Implementation notes"]
+    sections = re.split(r"^## ", (ROOT / tables.README).read_text(), flags=re.MULTILINE)
+    for section in sections:
+        name = section.partition("\n")[0]
+        if (ROOT / "studies" / name / "dvc.yaml").exists():
+            assert re.findall("^### (.*)$", section, re.MULTILINE) == headings, name
+
+
+@pytest.mark.parametrize("study", TRIALS)
+def test_a_study_has_the_results_of_its_variants_with_its_seeds_and_no_others(study, monkeypatch):
+    monkeypatch.chdir(ROOT / "studies" / study)
+    stage = Stage("trial")
+    variants = stage.declared.values["variants"]
+    results = compare.read_results(ROOT / "studies" / study / "results")
+    assert results.keys() == variants.keys()
+    for name, runs in results.items():
+        variant = trial.read_variant(stage, name)
+        assert list(runs) == variant.seeds, name
+        for run in runs.values():
+            assert set(variant.keep) == set(trial.PARTS) & run.keys(), name
 
 
 def test_fusions_are_compared_over_five_seeds_and_sums_alone_teach_shift_the_digits():
-    results = json.loads((ROOT / "studies/fusions/metrics/fusions.json").read_text())
-    assert all(result["seeds"] == 5 for result in results.values())
-    assert {name for name, result in results.items() if "beats" in result} == {
-        name for name in FUSIONS if not name.startswith("seed_")
+    fusions = read_json("fusions/comparison.json")["fusions"]
+    assert all(result["seeds"] == 5 for result in fusions.values())
+    assert {name for name, result in fusions.items() if "beats" in result} == {
+        name for name in FUSIONS if not name.startswith("baseline_")
     }
-    assert results["sums_alone"]["digit"]["mean"] >= 0.99
+    assert fusions["sums_alone"]["digit"]["mean"] >= 0.99
 
 
-def test_the_older_solution_concat_here_is_as_good_as_its_log_says():
-    closeness = json.loads((ROOT / "studies/seed_concat/metrics/curves.json").read_text())
+def test_the_baseline_concat_here_is_as_good_as_its_log_says():
+    closeness = read_json("baseline_concat/curves.json")
     digit, total = (closeness[score]["last three"] for score in ("digit_loss", "sum_loss"))
     assert digit["log"] == pytest.approx(1.474, abs=0.001)
-    assert digit["ours"] <= 1.48
+    assert digit["ours"] == pytest.approx(1.473, abs=0.0005)
     assert total["ours"] == pytest.approx(total["log"], rel=0.02)
-    assert closeness["last_batch"]["digits right"] == {"log, mean of the last ten": 16, "ours": 16}
+    assert all(2.51 <= one <= 2.57 for one in closeness["sum_loss"]["seeds"])
 
 
-def test_the_older_solution_concat_learns_both_answers_on_logits():
-    trials = compare.read_trials(ROOT / "studies/seed_concat/trials")
-    assert mean(compare.values(trials["logits"], "digit")) >= 0.985
-    assert mean(compare.values(trials["logits"], "sum")) >= 0.97
+def test_the_log_of_concat_counts_the_last_batch_of_the_test_split():
+    last_batch = read_json("baseline_concat/curves.json")["last_batch"]
+    assert last_batch["images"] == 10_000 % 128 == 16
+    assert last_batch["digits_correct"] == {"log, mean of the last ten": 16, "ours": 16}
 
 
-def test_the_older_solution_add_here_is_as_good_as_its_log_says():
-    closeness = json.loads((ROOT / "studies/seed_add/metrics/curves.json").read_text())
+def test_nine_sums_are_never_predicted_by_the_baseline_concat():
+    confusion = read_json("baseline_concat/results/as_it_was.json")["seeds"]["0"]["confusion_sum"]
+    predicted = [sum(row[column] for row in confusion) for column in range(19)]
+    assert predicted.count(0) == read_json("baseline_concat/curves.json")["sums_never_predicted"] == 9
+
+
+def test_the_baseline_concat_learns_both_answers_on_logits():
+    runs = compare.read_results(ROOT / "studies/baseline_concat/results")["logits"]
+    assert mean(compare.values(runs, "digit")) >= 0.985
+    assert mean(compare.values(runs, "sum")) >= 0.98
+
+
+def test_the_baseline_add_here_is_as_good_as_its_log_says():
+    closeness = read_json("baseline_add/curves.json")
     for epoch in ("epoch 10", "epoch 20", "epoch 40"):
         digit, *losses = (closeness[score][epoch] for score in ("digit_accuracy", "digit_loss", "sum_loss"))
-        assert digit["ours"] == pytest.approx(digit["log"], abs=0.003)
+        assert digit["ours"] == pytest.approx(digit["log"], abs=0.002)
         assert sum(one["ours"] for one in losses) == pytest.approx(sum(one["log"] for one in losses), rel=0.03)
 
 
-def test_the_older_solution_add_learns_the_digits_on_logits():
-    trials = compare.read_trials(ROOT / "studies/seed_add/trials")
-    assert mean(compare.values(trials["logits"], "digit")) >= 0.985
+def test_the_baseline_add_remembers_half_of_the_sums_and_can_add_a_fifth():
+    run = read_json("baseline_add/results/as_it_was_40_epochs.json")["seeds"]["0"]
+    assert run["curves"]["sum_accuracy"]["training"][-1] == pytest.approx(0.52, abs=0.005)
+    assert run["sum"]["accuracy"] == pytest.approx(0.20, abs=0.005)
 
 
-def test_both_older_solutions_are_the_same_pipeline_with_other_parameters():
-    pipelines = [yaml.safe_load((ROOT / f"studies/seed_{name}/dvc.yaml").read_text()) for name in ("concat", "add")]
-    for stage in ("pair", "train", "evaluate"):
-        for part in ("cmd", "deps", "params", "outs"):
-            one, other = (pipeline["stages"][stage].get(part) for pipeline in pipelines)
-            assert one == other
+def test_the_run_of_40_epochs_begins_with_the_ten_epochs_of_the_baseline_add():
+    curves_of = {
+        name: read_json(f"baseline_add/results/{name}.json")["seeds"]["0"]["curves"]
+        for name in ("as_it_was", "as_it_was_40_epochs")
+    }
+    for score, splits in curves_of["as_it_was"].items():
+        for split, curve in splits.items():
+            assert curves_of["as_it_was_40_epochs"][score][split][:10] == curve
 
 
-# --- The stages of a study, on tiny data ---------------------------------------------------------------------------
+def test_the_baseline_add_learns_the_digits_on_logits():
+    runs = compare.read_results(ROOT / "studies/baseline_add/results")["logits"]
+    assert mean(compare.values(runs, "digit")) >= 0.985
+
+
+# --- What a probe sees ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("study", TRIALS)
+def test_a_probe_has_every_phase_of_its_variants_schedule_and_few_steps(study, monkeypatch):
+    monkeypatch.chdir(ROOT / "studies" / study)
+    stage = Stage("probe")
+    for name in stage.declared.values["variants"]:
+        long = trial.read_variant(stage, name)
+        short = probe.shortened(long, 60_000)
+        train, pair = short.training.train, short.pair
+        for part in ("warped", "clean"):
+            epochs = [
+                one.epochs - one.clean_epochs if part == "warped" else one.clean_epochs
+                for one in (long.training.train, train)
+            ]
+            assert (epochs[0] > 0) == (epochs[1] > 0), (name, part)
+        steps = train.epochs * -(-pair.training_size // train.batch_size)
+        assert 10 <= steps <= 40, name
+        assert pair.training_size % train.batch_size, f"{name}: the last batch is a part of one, as in training"
+        same = {"epochs": 0, "clean_epochs": 0}
+        assert {**vars(train), **same} == {**vars(long.training.train), **same}
+
+
+@pytest.mark.parametrize("study", TRIALS)
+def test_trials_depend_on_probes_and_parameters_and_on_no_code(study):
+    blocks = yaml.safe_load((ROOT / "studies" / study / "dvc.yaml").read_text())["stages"]
+    block = blocks["trial"]["do"]
+    assert "deps" not in block
+    assert {"probes.json": ["variants.${key}"]} in block["params"]
+    groups = {name for name in blocks["probe"]["params"] if name != "variants"}
+    assert {*groups, "seeds", "keep", "variants.${key}"} == {name for name in block["params"] if isinstance(name, str)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.fusoin": "film"}, "variants.film sets model.fusoin, which is not a parameter"),
+        ({"modle.fusion": "film"}, "variants.film sets modle.fusion, which is not a parameter"),
+        ({"model.fusion": 3}, "model.fusion is 3, expected a name"),
+        ({"seeds": 3}, "seeds of the variant film are 3, expected a list"),
+        ({"keep": ["curve"]}, 'keep of the variant film is "curve", expected one of sums_correct, curves'),
+    ],
+)
+def test_a_wrong_variant_ends_in_one_line(changes, message, monkeypatch):
+    monkeypatch.chdir(ROOT / "studies/fusions")
+    stage = Stage("trial")
+    stage.declared.values["variants"]["film"] = changes
+    with pytest.raises(DigitsumError, match=re.escape(message)):
+        trial.read_variant(stage, "film")
+
+
+def test_an_unknown_variant_ends_in_one_line(monkeypatch):
+    monkeypatch.chdir(ROOT / "studies/fusions")
+    with pytest.raises(DigitsumError, match="expected one of shift, concat"):
+        trial.read_variant(Stage("trial"), "flim")
+
+
+# --- Studies on tiny data ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def study(tmp_path, tiny_mnist, request):
-    """Return a project on tiny data with the pipeline of one study, its trials made few and short."""
+    """Return one study of a project on tiny data, with two seeds; of the fusions two and no comparison."""
     (tmp_path / "project").mkdir()
-    project = copy_project(tmp_path / "project", tiny_mnist)
-    folder = project.folder / "studies" / request.param
-    shutil.copytree(
-        ROOT / "studies" / request.param, folder, ignore=lambda *_: ["data", "models", "dvc.lock", "trials"]
-    )
-    inner = Project(folder, tiny_mnist.folder)
+    folder = copy_project(tmp_path / "project", tiny_mnist).folder
+    (folder / "studies/.dvc").mkdir()
+    shutil.copy(ROOT / "studies/.dvc/config", folder / "studies/.dvc/config")
+    (folder / "studies/src").symlink_to("../src")
+    (folder / "data/raw").mkdir(parents=True)
+    for name, content in tiny_mnist.contents.items():
+        (folder / "data/raw" / name).write_bytes(content)
+    inner = folder / "studies" / request.param
+    inner.mkdir()
+    for name in ("dvc.yaml", "params.yaml", "log.csv"):
+        if (ROOT / "studies" / request.param / name).exists():
+            shutil.copy(ROOT / "studies" / request.param / name, inner / name)
+    project = Project(inner, tiny_mnist.folder)
     for name, digest in tiny_mnist.digests.items():
-        inner.set_param(f"fetch.{DIGEST_KEYS[name]}", digest)
-    inner.set_param("train.threads", 1)
-    inner.set_param("train.batch_size", 40)
-    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
-    for stage in pipeline["stages"].values():
-        if "matrix" in stage:
-            stage["matrix"]["seed"] = [0, 1]
-        stage["deps"] = [name for name in stage["deps"] if not name.endswith("-2.csv")]
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+        project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)
+    project.set_param("train.batch_size", 34)
+    params = yaml.safe_load((inner / "params.yaml").read_text())
+    params["seeds"] = [0, 1]
+    if request.param == "fusions":
+        params["pair"]["validation_size"] = 50
+        params["variants"] = {name: params["variants"][name] for name in ("shift", "film")}
+        pipeline = yaml.safe_load((inner / "dvc.yaml").read_text())
+        del pipeline["stages"]["compare"]
+        (inner / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    (inner / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return project
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("study", ["seed_concat"], indirect=True)
-def test_one_command_trains_an_older_solution_and_compares_it_with_its_log(study):
-    pipeline = "studies/seed_concat/dvc.yaml"
-    assert "failed" not in study.succeed("dvc", "repro", pipeline)
-    folder = study.folder / "studies" / "seed_concat"
-    closeness = json.loads((folder / "metrics" / "curves.json").read_text())
-    ours = [float(row["value"]) for row in read_rows(folder / "plots" / "training.csv") if row["score"] == "sum_loss"]
-    assert closeness["sum_loss"]["epoch 29"]["ours"] == ours[-1]
-    assert closeness["sum_loss"]["epoch 29"]["log"] == 2.5778
-    assert 0 <= closeness["last_batch"]["digits right"]["ours"] <= 16
-    assert (folder / "plots" / "curves.png").read_bytes()
-    softmaxed, logits = (
-        json.loads((folder / "trials" / f"{name}-0.json").read_text()) for name in ("as_it_was", "logits")
-    )
-    assert softmaxed != logits
-    assert study.reproduce(targets=[pipeline]) == []
+fusions_study = pytest.mark.parametrize("study", ["fusions"], indirect=True)
 
-    # Its code may be older, its parameters may not; and what it imports must be declared.
-    code, params = study.folder / "src/digitsum/errors.py", folder / "params.yaml"
-    code.write_text(code.read_text() + "# edited\n")
-    assert not [stage for stage in contract.stale_stages(study.folder) if "seed_concat" in stage]
-    params.write_text(params.read_text().replace("lr: 0.001", "lr: 0.002"))
-    assert contract.stale_stages(study.folder)[f"{pipeline}:train"] == [
-        "studies/seed_concat/params.yaml: train.lr modified"
-    ]
-    (folder / "dvc.yaml").write_text((folder / "dvc.yaml").read_text().replace("    - ../trial.py\n", ""))
-    done, printed = study.run("dvc", "repro", "--single-item", f"{pipeline}:trial@0-variant0")
-    assert done != 0
-    assert "stage trial imports ../trial.py without declaring it" in printed
+
+@fusions_study
+def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_same_file(study, monkeypatch, capsys):
+    monkeypatch.chdir(study.folder)
+    probe.main(Stage("probe"))
+    trial.main(Stage("trial"), "film")
+    result = study.folder / "results/film.json"
+    uninterrupted = result.read_bytes()
+    assert list(json.loads(uninterrupted)["seeds"]) == ["0", "1"]
+    result.unlink()
+
+    trained, train_and_score = [], trial.train_and_score
+
+    def interrupted(variant, seed, *more):
+        trained.append(seed)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return train_and_score(variant, seed, *more)
+
+    monkeypatch.setattr(trial, "train_and_score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trial.main(Stage("trial"), "film")
+    assert not result.exists()
+    trial.main(Stage("trial"), "film")
+    assert trained == [0, 1, 1]
+    assert "continuing from checkpoints/film.json: seeds 0" in capsys.readouterr().out
+    assert result.read_bytes() == uninterrupted
+    assert not [path for path in (study.folder / "checkpoints").iterdir() if path.stem in ("film", "trial")]
+
+    with pytest.raises(KeyboardInterrupt):
+        trained.clear()
+        trial.main(Stage("trial"), "film")
+    study.set_param("train.lr", 0.02)
+    probe.main(Stage("probe"))
+    trial.main(Stage("trial"), "film")
+    assert trained == [0, 1, 0, 1], "seeds trained with other parameters are not continued from"
+
+
+@fusions_study
+def test_a_trial_refuses_code_that_was_edited_after_the_probe(study, monkeypatch):
+    monkeypatch.chdir(study.folder)
+    with pytest.raises(DigitsumError, match="probes.json has no probe of film; run `dvc repro`"):
+        trial.main(Stage("trial"), "film")
+    stage = Stage("probe")
+    (study.folder / "probes.json").write_text(
+        json.dumps({"code": trial.code_digest(stage), "variants": {"film": "0123"}})
+    )
+    assert trial.read_probe(Stage("trial"), "film") == "0123"
+    fusions = study.folder / "../src/digitsum/model/fusions.py"
+    fusions.write_text(fusions.read_text() + "# edited\n")
+    with pytest.raises(DigitsumError, match=r"it changed after the probe; run `dvc repro` again"):
+        trial.read_probe(Stage("trial"), "film")
+
+
+@fusions_study
+def test_missing_data_is_named_with_the_folder_to_fetch_it_in(study, monkeypatch):
+    monkeypatch.chdir(study.folder)
+    shutil.rmtree(study.folder / "../../data/raw")
+    with pytest.raises(DigitsumError, match="`dvc repro fetch` brings it .in the project's root: cd ../..."):
+        probe.main(Stage("probe"))
+
+
+@pytest.mark.slow
+@fusions_study
+def test_trials_rerun_when_an_edit_changes_their_bits_and_only_then(study):
+    assert study.reproduce() == ["probe", "trial@shift", "trial@film"]
+    assert study.reproduce() == []
+    fusions = study.folder / "../src/digitsum/model/fusions.py"
+    fusions.write_text(fusions.read_text() + "# edited\n")
+    assert study.reproduce() == ["probe"]
+    formula = "relu((1 + scale) * self.hidden(embedding) + shift)"
+    assert formula in fusions.read_text()
+    fusions.write_text(fusions.read_text().replace(formula, formula.replace("1 + scale", "1 + 1.01 * scale")))
+    assert study.reproduce() == ["probe", "trial@film"]
+    study.set_param("train.lr", 0.02)
+    assert study.reproduce() == ["probe", "trial@shift", "trial@film"]
+    assert "up to date" in study.succeed("dvc", "status")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["baseline_concat"], indirect=True)
+def test_one_command_trains_a_baseline_and_compares_it_with_its_log(study):
+    assert study.reproduce() == ["probe", "trial@as_it_was", "trial@fixed_numbers", "trial@logits", "curves"]
+    closeness = json.loads((study.folder / "curves.json").read_text())
+    runs = json.loads((study.folder / "results/as_it_was.json").read_text())["seeds"]
+    assert closeness["sum_loss"]["epoch 29"]["ours"] == runs["0"]["curves"]["sum_loss"]["validation"][-1]
+    assert closeness["sum_loss"]["epoch 29"]["log"] == 2.5778
+    assert closeness["last_batch"]["images"] == 100 % 34
+    assert len(closeness["sum_loss"]["seeds"]) == 2
+    for figure in ("curves", "confusion_sum"):
+        assert (study.folder / f"plots/{figure}.png").read_bytes()
+    logits = json.loads((study.folder / "results/logits.json").read_text())["seeds"]
+    assert runs["0"]["sum"] != logits["0"]["sum"]
+
+
+# --- The studies of this repository --------------------------------------------------------------------------------
+
+
+def test_in_a_fresh_clone_without_data_no_result_of_the_studies_is_stale(tmp_path):
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
+    clone = Project(tmp_path, tmp_path)
+    clone.succeed("git", "init", "--quiet")
+    assert "up to date" in Project(tmp_path / "studies", tmp_path).succeed("dvc", "status")
+    assert "studies" not in clone.succeed("dvc", "dag")
+    assert "studies" not in clone.succeed("dvc", "status")
+    assert "studies" not in clone.succeed("dvc", "metrics", "show")

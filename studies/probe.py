@@ -1,0 +1,73 @@
+"""Stage probe: train each variant of a study for a few dozen steps, and write the digests of what came out.
+
+The trials of a study take hours. They depend on their probe's digest, not on code: an edit that leaves the bits alone
+reruns the probes, which takes seconds, and one that changes the bits of a variant reruns that variant's trial.
+"""
+
+import dataclasses
+import math
+
+import torch
+
+from digitsum.core.files import write_json
+from digitsum.core.runner import Stage
+from digitsum.data.splits import Split
+from digitsum.data.tensors import identity
+from digitsum.mnist.idx import RawMnist
+from digitsum.pairing.pairs import make_splits, paired
+from studies.trial import PARTS, PROBES, Variant, code_digest, read_mnist, read_variant, train_and_score
+
+BATCHES = 9.5  # an epoch: the last batch is smaller, as it is when all pairs are trained on
+STEPS = 15  # at least so many with warps, and so many without, if the variant has as many
+TEST_IMAGES = 100
+
+
+def main(stage: Stage) -> None:
+    """Train and score every variant for a few steps; write probes.json."""
+    raw = read_mnist(stage)
+    digests = {}
+    for name in stage.declared.values["variants"]:
+        digests[name] = probe(read_variant(stage, name), raw)
+        print(f"{name}: {digests[name][:12]}", flush=True)
+    write_json(PROBES, {"code": code_digest(stage), "variants": digests})
+
+
+def probe(variant: Variant, raw: RawMnist) -> str:
+    """Return a SHA-256 of weights, predictions and scores after a short training with all phases of the variant's."""
+    short = shortened(variant, len(raw.train_labels))
+    splits = make_splits(raw, short.pair)
+    test = with_all_numbers(splits["test"])
+    trained = train_and_score(short, short.training.train.seed, {**splits, "validation": test, "test": test})
+    answers = {
+        "answers.digit": trained.predictions.digit_probabilities,
+        "answers.sum": trained.predictions.sum_probabilities,
+    }
+    return identity(trained.network.state_dict() | answers, trained.scores)
+
+
+def shortened(variant: Variant, images: int) -> Variant:
+    """Return the variant with few pairs and epochs, both kinds of epochs among them, and all PARTS of a result.
+
+    images: training images of MNIST, before the validation split is taken from them.
+    """
+    pair, train = variant.pair, variant.training.train
+    available = images - pair.validation_size
+    size = min(int(BATCHES * train.batch_size), pair.training_size or available)
+    epochs = math.ceil(STEPS / math.ceil(size * pair.pairs_per_image / train.batch_size))
+    clean = min(epochs, train.clean_epochs)
+    warped = min(epochs, math.ceil(train.epochs) - train.clean_epochs)
+    return dataclasses.replace(
+        variant,
+        pair=dataclasses.replace(pair, training_size=size if size < available else 0),
+        training=dataclasses.replace(
+            variant.training, train=dataclasses.replace(train, epochs=warped + clean, clean_epochs=clean)
+        ),
+        keep=list(PARTS),
+    )
+
+
+def with_all_numbers(split: Split) -> Split:
+    """Return the first images of a split, each with all ten numbers."""
+    digits = split.digits[:TEST_IMAGES]
+    numbers = torch.arange(10).unsqueeze(1).expand(10, len(digits))
+    return paired(split.images[:TEST_IMAGES], digits, numbers)
