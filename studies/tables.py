@@ -4,11 +4,11 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from digitsum.model.fusions import FUSIONS
 from studies.fusions.compare import SCORES, Trials, read_results, values
-from tools.tables import markdown_table, marks, read_rows, replace_between
+from tools.tables import markdown_table, marks, mean_and_deviation, read_rows, replace_between
 
 STUDIES = Path("studies")
 README, COMMAND = STUDIES / "README.md", "make tables"
@@ -45,11 +45,9 @@ def scores(trials: Trials, more: dict[str, list[str]]) -> str:
     headers = ["", "weights", "seeds", *(f"{score.replace('all_numbers_', 'all numbers, ')} %" for score in SCORES)]
     rows = []
     for name, runs in trials.items():
-        row = [name, f"{next(iter(runs.values()))['weights']:,}", str(len(runs))]
-        for score in SCORES:
-            percent = [100 * value for value in values(runs, score)]
-            row.append(f"{mean(percent):.2f} ± {stdev(percent):.2f}" if len(percent) > 1 else f"{percent[0]:.2f}")
-        rows.append(row)
+        weights = next(iter(runs.values()))["weights"]
+        accuracies = [mean_and_deviation(values(runs, score)) for score in SCORES]
+        rows.append([name, f"{weights:,}", str(len(runs)), *accuracies])
     for column in more.values():
         for row, cell in zip(rows, column, strict=True):
             row.append(cell)
