@@ -250,17 +250,18 @@ def study(tmp_path, tiny_mnist, request):
     """Return one study of a project on tiny data, with two seeds; of the fusions two and no comparison."""
     (tmp_path / "project").mkdir()
     folder = copy_project(tmp_path / "project", tiny_mnist).folder
-    (folder / "studies/.dvc").mkdir()
-    shutil.copy(ROOT / "studies/.dvc/config", folder / "studies/.dvc/config")
     (folder / "studies/src").symlink_to("../src")
     (folder / "data/raw").mkdir(parents=True)
     for name, content in tiny_mnist.contents.items():
         (folder / "data/raw" / name).write_bytes(content)
     inner = folder / "studies" / request.param
-    inner.mkdir()
-    for name in ("dvc.yaml", "params.yaml", "log.csv"):
-        if (ROOT / "studies" / request.param / name).exists():
-            shutil.copy(ROOT / "studies" / request.param / name, inner / name)
+    for pipeline in (folder / "studies").glob("*/dvc.yaml"):
+        if pipeline.parent != inner:
+            shutil.rmtree(pipeline.parent)
+    for name in ("dvc.lock", "probes.json"):
+        (inner / name).unlink()
+    for name in ("results", "plots"):
+        shutil.rmtree(inner / name)
     project = Project(inner, tiny_mnist.folder)
     for name, digest in tiny_mnist.digests.items():
         project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)
@@ -287,7 +288,9 @@ def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_sa
     trial.main(Stage("trial"), "film")
     result = study.folder / "results/film.json"
     uninterrupted = result.read_bytes()
-    assert list(json.loads(uninterrupted)["seeds"]) == ["0", "1"]
+    seeds = json.loads(uninterrupted)["seeds"]
+    assert list(seeds) == ["0", "1"]
+    assert seeds["0"] != seeds["1"]
     result.unlink()
 
     trained, train_and_score = [], trial.train_and_score
