@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time tables card bench profile scaling lock
+.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -56,6 +56,9 @@ seeds: $(VENV)/.runs  ## train the default and every recipe with several seeds; 
 
 epoch-time: $(VENV)/.runs  ## time an epoch with each fusion
 	$(IN_VENV) python -m benchmarks epoch_time
+
+studies: $(VENV)/.runs  ## run what is stale in studies/: under a minute or two if the bits are the same, hours if not
+	$(IN_VENV) cd studies && dvc repro --recursive .
 
 tables: $(VENV)/.runs  ## write the tables of studies/README.md, after dvc repro in studies/NAME
 	$(IN_VENV) python -m studies.tables

@@ -34,7 +34,7 @@ def main() -> None:
         raise DigitsumError("run `make repro`, and commit what changed")
     if Path("studies/.dvc").exists() and (stale := stale_stages(Path("studies"))):
         print(*(f"studies: {stage}: {reason}" for stage, reasons in stale.items() for reason in reasons), sep="\n")
-        raise DigitsumError("run `dvc repro` in the folders of studies/ that are named above, and commit what changed")
+        raise DigitsumError("run `make studies`, and commit what changed")
 
 
 def code_faults(stage: str) -> list[str]:

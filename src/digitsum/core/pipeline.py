@@ -13,8 +13,9 @@ class Declaration:
     """One block of `folder`/dvc.yaml.
 
     dependencies: files and folders under `deps`. params: names under `params` that stand in params.yaml, such as
-    "train" or "variants.${key}". values: params.yaml, whole. code: the dependencies that may be imported, those of the
-    stage named by `meta: {code: NAME}` too, whose digest the stage then depends on.
+    "train" or "variants.${key}". values: params.yaml, whole. code: what may be imported: the dependencies, and what
+    `meta: {code: ...}` lists, or the stage that it names depends on. DVC does not see these: the stage must depend on
+    something that changes when they compute something else.
     """
 
     stage: str
@@ -45,8 +46,10 @@ def read_declaration(stage: str, folder: Path = Path()) -> Declaration:
     block = blocks[stage]
     dependencies = _entries(stage, block, "deps", str)
     meta = block.get("meta")
-    lender = meta.get("code") if isinstance(meta, dict) else None
-    code = dependencies + (_entries(lender, blocks[lender], "deps", str) if lender in blocks else [])
+    covered = meta.get("code", []) if isinstance(meta, dict) else []
+    if isinstance(covered, str) and covered in blocks:
+        covered = _entries(covered, blocks[covered], "deps", str)
+    code = dependencies + _entries(stage, {"meta.code": covered}, "meta.code", str)
     return Declaration(stage, folder, dependencies, _names(stage, block), code, values)
 
 
