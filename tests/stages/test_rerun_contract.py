@@ -12,9 +12,9 @@ import sys
 import pytest
 import yaml
 from dvc.exceptions import ReproductionError
+from harness.groups import GROUPS
 from harness.project import ROOT, STAGES
 from harness.tiny_mnist import DIGEST_KEYS, idx_bytes
-from test_params import GROUPS
 
 from digitsum.core.runner import Stage
 from digitsum.mnist import idx

@@ -6,22 +6,19 @@ import re
 import dvc.utils.serialize
 import pytest
 import yaml
+from harness.groups import GROUPS
 from harness.project import ROOT
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.numerics import Compute
 from digitsum.core.params import read_values
 from digitsum.core.runner import Stage
 from digitsum.evaluation.params import Evaluate
-from digitsum.mnist.params import Fetch, Mnist
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.model.params import Model
 from digitsum.model.trunks import TRUNKS
 from digitsum.pairing.params import Pair
 from digitsum.training.params import Train
-
-GROUPS = {group.__name__.lower(): group for group in (Mnist, Fetch, Pair, Model, Compute, Train, Evaluate)}
 
 
 @pytest.fixture
