@@ -1,6 +1,6 @@
 """Epoch time with each fusion, relative to `shift`: CPU-seconds of one thread, measured in turn.
 
-    make epoch-time    # some minutes, best on an idle machine; writes studies/fusions/epoch_time.csv
+    make epoch-time    # some minutes, best on an idle machine; writes benchmarks/epoch_time.csv
 
 The parameters are those of the fusions study: the recipe `light`, one thread, portable numerics. Unlike accuracies,
 seconds differ from run to run, so this is no stage.
@@ -23,7 +23,7 @@ from digitsum.training.loop import train_network
 from tools.recipes import read_recipes
 from tools.tables import machine
 
-TABLE = Path("studies/fusions/epoch_time.csv")
+TABLE = Path("benchmarks/epoch_time.csv")
 ROUNDS, PART = 7, 0.1  # of an epoch
 
 
