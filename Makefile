@@ -57,7 +57,7 @@ seeds: $(VENV)/.runs  ## train the default and every recipe with several seeds; 
 epoch-time: $(VENV)/.runs  ## time an epoch with each fusion
 	$(IN_VENV) python -m benchmarks epoch_time
 
-studies: $(VENV)/.runs  ## run what is stale in studies/: under a minute or two if the bits are the same, hours if not
+studies: $(VENV)/.runs  ## run what is stale in studies/: two minutes if the bits are the same, hours if not
 	$(IN_VENV) cd studies && dvc repro --recursive .
 
 tables: $(VENV)/.runs  ## write the tables of studies/README.md, after dvc repro in studies/NAME

@@ -20,7 +20,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-from digitsum.core.params import read_values, to_group
+from digitsum.core.files import read_yaml
+from digitsum.core.params import to_group
 from digitsum.evaluation.predict import encode_images
 from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
 from digitsum.mnist.params import Mnist
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     options = parser.parse_args(arguments)
     recipe = read_recipe([*options.changes, f"compute.numerics={numerics}"])
     pair, training = dataclasses.replace(recipe.pair, validation_size=0), recipe.training
-    raw = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_values())))
+    raw = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
     measured = []
     for fold in range(options.folds):
         splits = make_splits(hold_out(raw, fold), pair)

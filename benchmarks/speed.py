@@ -21,9 +21,9 @@ import torch
 import torch._dynamo  # the first optimizer would import it, and the first contestant would pay for it
 
 from benchmarks.peers import PEERS, Classifier
-from digitsum.core.files import write_csv, write_json
+from digitsum.core.files import read_yaml, write_csv, write_json
 from digitsum.core.numerics import Compute, configure_torch
-from digitsum.core.params import read_values, to_group
+from digitsum.core.params import to_group
 from digitsum.data.splits import Split, load_split
 from digitsum.mnist.idx import expected_digests, read_raw
 from digitsum.mnist.params import Mnist
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     compute = Compute(numerics, options.threads)
     configure_torch(compute)
     device = choose_device(options.device)
-    mnist = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_values())))
+    mnist = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
     training, validation, test = (
         load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")
     )

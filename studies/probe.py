@@ -15,7 +15,7 @@ from digitsum.data.splits import Split
 from digitsum.data.tensors import identity
 from digitsum.mnist.idx import RawMnist
 from digitsum.pairing.pairs import make_splits, paired
-from studies.trial import PARTS, PROBES, Variant, code_digest, read_mnist, read_variant, train_and_score
+from studies.trial import PARTS, PROBES, Variant, inputs_digest, read_mnist, read_variant, train_and_score
 
 BATCHES = 9.5  # an epoch: the last batch is smaller, as it is when all pairs are trained on
 STEPS = 15  # at least so many with warps, and so many without, if the variant has as many
@@ -29,11 +29,14 @@ def main(stage: Stage) -> None:
     for name in stage.declared.values["variants"]:
         digests[name] = probe(read_variant(stage, name), raw)
         print(f"{name}: {digests[name][:12]}", flush=True)
-    write_json(PROBES, {"code": code_digest(stage), "variants": digests})
+    write_json(PROBES, {"inputs": inputs_digest(stage), "variants": digests})
 
 
 def probe(variant: Variant, raw: RawMnist) -> str:
-    """Return a SHA-256 of weights, predictions and scores after a short training with all phases of the variant's."""
+    """Return a SHA-256 of weights, predictions and scores after a short training with all phases of the variant's.
+
+    What is shortened goes in as well, because the short training does not depend on it.
+    """
     short = shortened(variant, len(raw.train_labels))
     splits = make_splits(raw, short.pair)
     test = with_all_numbers(splits["test"])
@@ -42,7 +45,8 @@ def probe(variant: Variant, raw: RawMnist) -> str:
         "answers.digit": trained.predictions.digit_probabilities,
         "answers.sum": trained.predictions.sum_probabilities,
     }
-    return identity(trained.network.state_dict() | answers, trained.scores)
+    full = variant.pair.training_size, variant.training.train.epochs, variant.training.train.clean_epochs
+    return identity(trained.network.state_dict() | answers, {**trained.scores, "full": full})
 
 
 def shortened(variant: Variant, images: int) -> Variant:

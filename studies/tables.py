@@ -31,7 +31,7 @@ def fusions() -> str:
     """Return the fusions, in the order in which they beat one another."""
     compared = json.loads((STUDIES / "fusions/comparison.json").read_text())["fusions"]
     trials = read_results(STUDIES / "fusions/results")
-    times = {row["fusion"]: float(row["of_shift"]) for row in read_rows(STUDIES / "benchmarks/epoch_time.csv")}
+    times = {row["fusion"]: float(row["of_shift"]) for row in read_rows(Path("benchmarks/epoch_time.csv"))}
     shown, beats, epoch_time = {}, [], []
     for name, result in compared.items():
         shown[f"`{name}`" if name in FUSIONS else name.replace("_", " ")] = trials[name]

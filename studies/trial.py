@@ -1,8 +1,8 @@
 """Stage trial: train one variant of a study with each of its seeds, and score it on the test split.
 
-A trial does what the stages pair, train and evaluate do, in memory. It depends on its parameters and on the digest of
-its probe, not on code: see probe.py. A study's params.yaml has the pipeline's groups, and in `variants` what each
-variant changes of them; a variant may also have other `seeds`, or `keep` other PARTS, than the study.
+A trial does what the stages pair, train and evaluate do, in memory. It depends on its variant and on the digest of its
+probe, not on code: see probe.py. A study's params.yaml sets keys of the pipeline's groups, and in `variants` what each
+variant changes of them. A variant may also have other `seeds`, or `keep` other PARTS, than the study.
 """
 
 import copy
@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import write_json
+from digitsum.core.files import read_yaml, write_json
 from digitsum.core.numerics import Compute
 from digitsum.core.params import check_choice
 from digitsum.core.runner import Stage
@@ -38,7 +38,7 @@ from digitsum.training.history import EpochResult, curve_rows
 from digitsum.training.loop import train_network
 from digitsum.training.params import Train, TrainingParams
 
-RAW, PROBES = Path("../../data/raw"), Path("probes.json")
+RAW, PROBES, PIPELINE_PARAMS = Path("../../data/raw"), Path("probes.json"), Path("../../params.yaml")
 PARTS = ("sums_correct", "curves", "confusion_sum", "last_batch")
 """What a result may have for each seed besides the headline metrics, by the names that `keep` has in params.yaml."""
 
@@ -151,7 +151,7 @@ def print_loss(history: list[EpochResult]) -> None:
 def read_variant(stage: Stage, name: str) -> Variant:
     """Return the variant `name` of the study in this folder. Raises DigitsumError if a value is wrong."""
     changed = copy.copy(stage)
-    changed.declared = dataclasses.replace(stage.declared, values=values_of(stage.declared.values, name))
+    changed.declared = dataclasses.replace(stage.declared, values=values_of(study_values(stage), name))
     seeds, keep = (changed.declared.values[key] for key in ("seeds", "keep"))
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
         raise DigitsumError(f"params.yaml: seeds of the variant {name} are {seeds}, expected a list such as [0, 1, 2]")
@@ -159,6 +159,12 @@ def read_variant(stage: Stage, name: str) -> Variant:
         check_choice(f"keep of the variant {name}", part, PARTS)
     training = TrainingParams(changed.params(Model), changed.params(Train), changed.params(Compute))
     return Variant(changed.params(Pair), training, changed.params(Evaluate), seeds, keep)
+
+
+def study_values(stage: Stage) -> dict[str, Any]:
+    """Return the values of the study's params.yaml; a key that a group lacks there is that of the pipeline."""
+    pipeline, study = read_yaml(PIPELINE_PARAMS), stage.declared.values
+    return study | {group: pipeline[group] | study[group] for group in study.keys() & pipeline.keys()}
 
 
 def values_of(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -186,24 +192,25 @@ def read_mnist(stage: Stage) -> RawMnist:
 
 
 def read_probe(stage: Stage, name: str) -> str:
-    """Return the digest of the variant's probe. Raises DigitsumError if the probe ran with other code than is here.
+    """Return the digest of the variant's probe. Raises DigitsumError if the probe had other code or parameters.
 
     DVC runs the probe before the trials of a study, which take hours. What is edited in between would run in later
-    trials, and DVC would take their results for those of the code that was probed.
+    trials, and DVC would take their results for those of what was probed.
     """
     try:
         probes = json.loads(PROBES.read_text())
-        code, digest = probes["code"], str(probes["variants"][name])
+        inputs, digest = probes["inputs"], str(probes["variants"][name])
     except (OSError, ValueError, KeyError):
         raise DigitsumError(f"{PROBES} has no probe of {name}; run `dvc repro`") from None
-    if code != code_digest(stage):
-        raise DigitsumError(f"the code is not that of {PROBES}: it changed after the probe; run `dvc repro` again")
+    if inputs != inputs_digest(stage):
+        raise DigitsumError(f"code or parameters are not those of {PROBES}: they changed since; run `dvc repro` again")
     return digest
 
 
-def code_digest(stage: Stage) -> str:
-    """Return a SHA-256 of all code that the stages probe and trial may import."""
-    digest = hashlib.sha256()
+def inputs_digest(stage: Stage) -> str:
+    """Return a SHA-256 of all code that the stages probe and trial may import, and of the study's parameters."""
+    probed = {key: value for key, value in study_values(stage).items() if key not in ("seeds", "keep")}
+    digest = hashlib.sha256(repr(probed).encode())
     for name in sorted(stage.declared.code):
         path = Path(name)
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:

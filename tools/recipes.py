@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from digitsum.core.files import leaves
+from digitsum.core.errors import DigitsumError
+from digitsum.core.files import leaves, parse_yaml, read_yaml
 from digitsum.core.numerics import Compute
-from digitsum.core.params import read_values, settings_digest, to_group
+from digitsum.core.params import or_rename, settings_digest, to_group
 from digitsum.model.params import Model
 from digitsum.pairing.params import Pair
 from digitsum.training.params import Train, TrainingParams
@@ -25,6 +27,21 @@ class Recipe:
         model, train, compute = self.training.model, self.training.train, self.training.compute
         groups = {"pair": asdict(self.pair), "model": asdict(model), "train": asdict(train), "compute": asdict(compute)}
         return settings_digest(leaves(groups))
+
+
+def read_values(folder: Path = Path(), changes: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the values in `folder`/params.yaml, with `changes` such as "train.lr=0.1", as `dvc exp run -S` sets them.
+
+    Raises DigitsumError if a change does not name a parameter that is there.
+    """
+    values = read_yaml(folder / "params.yaml")
+    for change in changes:
+        key, _, text = change.partition("=")
+        group, _, leaf = key.partition(".")
+        if not (isinstance(values.get(group), dict) and leaf in values[group]):
+            raise DigitsumError(f"{change} does not name a parameter of params.yaml{or_rename(key, leaves(values))}")
+        values[group][leaf] = parse_yaml(f"value: {text}", change)["value"]
+    return values
 
 
 def read_recipe(changes: Iterable[str] = (), folder: Path = Path()) -> Recipe:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from digitsum.core.files import write_csv
-from digitsum.core.params import read_values, to_group
+from digitsum.core.files import read_yaml, write_csv
+from digitsum.core.params import to_group
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import encode_images, predict, score_all_numbers
 from digitsum.mnist.idx import expected_digests, read_raw
@@ -64,7 +64,9 @@ def main() -> None:
 def train_and_score(name: str, recipe: Recipe, seed: int) -> Row:
     """Train one network as the stages train and evaluate do; return its row."""
     params = dataclasses.replace(recipe.training, train=dataclasses.replace(recipe.training.train, seed=seed))
-    splits = make_splits(read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_values()))), recipe.pair)
+    splits = make_splits(
+        read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml"))))), recipe.pair
+    )
     test, device = splits["test"], choose_device(params.train.device)
     wall, cpu = time.perf_counter(), time.process_time()
     network, _ = train_network(params, splits["train"], splits["validation"], device)

@@ -7,13 +7,13 @@ import struct
 import pytest
 import torch
 import yaml
-from harness.training import train
+from harness.training import make_network, train
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.runner import Stage
 from digitsum.data.splits import load_split, save_split
 from digitsum.data.tensors import load_tensors
-from digitsum.model.network import Network, load_model, save_model
+from digitsum.model.network import load_model, save_model
 from digitsum.pairing.params import Pair
 from digitsum.training.checkpoint import Checkpoint
 from digitsum.training.params import Train
@@ -116,7 +116,7 @@ MUTATIONS = [
 
 
 def new_model(path, splits):
-    save_model(path, Network("concat", 0.2, 0.3, trunk="small"))
+    save_model(path, make_network("concat", 0.2, 0.3, trunk="small"))
 
 
 def new_split(path, splits):
@@ -170,7 +170,7 @@ def test_a_mutated_file_of_tensors_is_refused(kind, mutate, splits, tmp_path):
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
-    network = Network("shift", 0.2, 0.3, trunk="small")
+    network = make_network("shift", 0.2, 0.3, trunk="small")
     torch.nn.init.constant_(network.trunk.classify.bias, float("nan"))
     save_model(tmp_path / "model", network)
     with pytest.raises(DigitsumError, match="holds weights that are not finite"):

@@ -8,17 +8,17 @@ import pytest
 import yaml
 from harness.groups import GROUPS
 from harness.project import ROOT
+from harness.training import make_network
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.params import read_values
 from digitsum.core.runner import Stage
 from digitsum.evaluation.params import Evaluate
 from digitsum.model.fusions import FUSIONS
-from digitsum.model.network import Network
 from digitsum.model.params import Model
 from digitsum.model.trunks import TRUNKS
 from digitsum.pairing.params import Pair
 from digitsum.training.params import Train
+from tools.recipes import read_values
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_a_value_is_read_as_dvc_reads_it(folder, text):
 
 def test_an_unknown_fusion_or_trunk_is_refused_with_the_names_of_those_there_are():
     with pytest.raises(DigitsumError, match='model.fusion is "glue", expected one of shift, concat, add'):
-        Network("glue")
+        make_network("glue")
     with pytest.raises(DigitsumError, match='model.trunk is "oak", expected one of strided, small, large'):
-        Network("shift", trunk="oak")
+        make_network("shift", trunk="oak")
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1E-5", "0.00001", "1.0e-05", "+1e-05"])

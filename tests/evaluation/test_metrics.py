@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from harness.tiny_mnist import split_raw
+from harness.training import make_network
 from torch.nn import functional
 
 from digitsum.data.tensors import load_tensors
@@ -23,7 +24,6 @@ from digitsum.evaluation.predict import (
     score_all_numbers,
 )
 from digitsum.model.fusions import FUSIONS
-from digitsum.model.network import Network
 from digitsum.model.trunks import TRUNKS
 
 
@@ -134,7 +134,7 @@ def test_figures_have_the_same_bytes_every_time_and_name_no_version(raw, tmp_pat
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
     torch.manual_seed(0)
-    network, test = Network(fusion).eval(), split_raw(raw, 50, 1, 0)["test"]
+    network, test = make_network(fusion).eval(), split_raw(raw, 50, 1, 0)["test"]
     sum_correct = joint_correct = 0
     with torch.no_grad():
         for number in range(10):
@@ -151,7 +151,7 @@ def test_all_numbers_scores_every_image_with_every_number(raw, fusion):
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_folding_batch_normalisation_changes_the_features_by_rounding_only(raw, trunk):
     torch.manual_seed(0)
-    network, images = Network("baseline_concat", trunk=trunk), split_raw(raw, 50, 1, 0)["test"].images
+    network, images = make_network("baseline_concat", trunk=trunk), split_raw(raw, 50, 1, 0)["test"].images
     for _ in range(3):
         network.encode(images.float())  # in training mode: batch normalisation learns means and variances
     before = {name: tensor.clone() for name, tensor in network.eval().state_dict().items()}
@@ -164,7 +164,7 @@ def test_folding_batch_normalisation_changes_the_features_by_rounding_only(raw, 
 
 def test_predictions_hold_labels_classes_and_probabilities_of_every_test_pair(raw, tmp_path):
     torch.manual_seed(0)
-    network, test = Network("concat").eval(), split_raw(raw, 50, 2, 0)["test"]
+    network, test = make_network("concat").eval(), split_raw(raw, 50, 2, 0)["test"]
     predictions = predict(network, test, encode_images(network, test.images))
     save_predictions(tmp_path / "predictions", predictions)
     tensors, _ = load_tensors(tmp_path / "predictions")
@@ -183,7 +183,7 @@ def test_predictions_hold_labels_classes_and_probabilities_of_every_test_pair(ra
 
 def test_a_certain_mistake_has_a_finite_loss(raw):
     """The loss comes from logits: from a probability that rounds to 0 it would be infinite."""
-    network, test = Network("shift").eval(), split_raw(raw, 50, 1, 0)["test"]
+    network, test = make_network("shift").eval(), split_raw(raw, 50, 1, 0)["test"]
     with torch.no_grad():
         network.trunk.classify.bias[3] = 300.0
     predictions = predict(network, test, encode_images(network, test.images))

@@ -7,8 +7,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from digitsum.core.files import read_yaml
 from digitsum.core.numerics import Compute, set_environment
-from digitsum.core.params import read_values, to_group
+from digitsum.core.params import to_group
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"lr": 0.01, "weight_decay": 0.01, "label_smoothing": 0.05, "sum_loss_share": 0.5, "average_decay": 0.9}
@@ -34,9 +35,9 @@ def main():
     training = Split(images, (order % 10).byte(), order.int(), numbers.byte())
     # Few, because predicting them with all shifts takes longer than the steps.
     few = Split(training.images[:20], training.digits[:20], training.image_index[:20], training.numbers[:20])
-    train = replace(to_group(Train, read_values(ROOT)), **SETTINGS)
+    train = replace(to_group(Train, read_yaml(ROOT / "params.yaml")), **SETTINGS)
     # The digest was made with this normalisation, not that of the images above.
-    loop.new_network = lambda model, _: Network(model.fusion, 0.5, 0.3, model.trunk)
+    loop.new_network = lambda model, _: Network(model, 0.5, 0.3)
     digest = hashlib.sha256()
     for fusion, trunk in [("shift", "strided"), ("concat", "large"), ("film", "pooled")]:
         params = TrainingParams(Model(fusion, trunk, deskew=True), train, Compute("portable", threads=2))

@@ -35,11 +35,11 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder, self.environment["MNIST_MIRROR"])
 
-    def run(self, *command, **options):
-        """Run a command in the project; give its exit code and what it printed, on both streams."""
+    def run(self, *command, folder=".", **options):
+        """Run a command in a folder of the project; return its exit code and what it printed, on both streams."""
         done = subprocess.run(
             command,
-            cwd=self.folder,
+            cwd=self.folder / folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,13 +50,13 @@ class Project:
         return done.returncode, done.stdout
 
     def succeed(self, *command, **options):
-        """Run a command that must succeed; give what it printed."""
+        """Run a command that must succeed; return what it printed."""
         code, printed = self.run(*command, **options)
         assert code == 0, printed
         return printed
 
     def reproduce(self, **options):
-        """Do what `dvc repro` does, in this process, which saves DVC's start; give the stages whose commands ran."""
+        """Do what `dvc repro` does, in this process, which saves DVC's start; return the stages whose commands ran."""
         import dvc.stage.run
         from dvc.repo import Repo
 
@@ -76,7 +76,7 @@ class Project:
         return commands_run
 
     def stage(self, name):
-        """Run a stage by itself, without DVC; give its exit code and what it printed."""
+        """Run a stage by itself, without DVC; return its exit code and what it printed."""
         return self.run("python", "-m", "stages", name)
 
     def set_param(self, key, value):
@@ -120,9 +120,10 @@ def copy_project(folder, tiny_mnist):
         check=True,
     ).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+        path = ROOT / name
+        if (path.is_file() or path.is_symlink()) and not name.startswith(("metrics/", "plots/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+            shutil.copy(path, folder / name, follow_symlinks=False)
     project = Project(folder, tiny_mnist.folder)
     for name, digest in tiny_mnist.digests.items():
         project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)

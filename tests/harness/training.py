@@ -5,8 +5,10 @@ from dataclasses import replace
 import torch
 from harness.project import ROOT
 
+from digitsum.core.files import read_yaml
 from digitsum.core.numerics import Compute
-from digitsum.core.params import read_values, to_group
+from digitsum.core.params import to_group
+from digitsum.model.network import Network
 from digitsum.model.params import Model
 from digitsum.training.loop import train_network
 from digitsum.training.params import Train, TrainingParams
@@ -17,7 +19,7 @@ CPU = torch.device("cpu")
 def settings(**changes):
     """Return the training parameters of params.yaml, made small, with some changed."""
     small = {"epochs": 2, "batch_size": 50, "translation": 1.0, "rotation": 3.0}
-    return replace(to_group(Train, read_values(ROOT)), **{**small, **changes})
+    return replace(to_group(Train, read_yaml(ROOT / "params.yaml")), **{**small, **changes})
 
 
 def train(splits, fusion="shift", trunk="strided", checkpoint=None, device=CPU, **changes):
@@ -29,3 +31,8 @@ def train(splits, fusion="shift", trunk="strided", checkpoint=None, device=CPU, 
 def weights_of(network):
     """Return all weights and buffers as one float tensor."""
     return torch.cat([tensor.flatten().float() for tensor in network.state_dict().values()])
+
+
+def make_network(fusion="shift", pixel_mean=0.0, pixel_std=1.0, trunk="strided", deskew=True):
+    """Return a network with initial weights."""
+    return Network(Model(fusion, trunk, deskew), pixel_mean, pixel_std)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from harness.training import make_network
 from torch import nn
 from torch.nn import functional
 
@@ -9,11 +10,12 @@ import digitsum
 from digitsum.core.errors import DigitsumError
 from digitsum.data.tensors import load_tensors, save_tensors
 from digitsum.model.fusions import FUSIONS, linear_of_concatenated, one_hot
-from digitsum.model.network import Network, load_model, save_model
+from digitsum.model.network import load_model, save_model
 from digitsum.model.trunks import TRUNKS, MaxAndMean
 from digitsum.training.cost import cost
 
 EMBEDDING = 7
+CONFIG = {"fusion": "shift", "trunk": "strided", "deskew": True}
 
 
 def some_input(count=50):
@@ -107,7 +109,7 @@ def test_a_layer_of_the_concatenation_is_the_sum_of_two_products():
 @pytest.mark.parametrize("name", FUSIONS)
 def test_the_sum_alone_teaches_the_trunk(name):
     """A gradient flows from the sum's loss through every fusion into all weights of the trunk but unused ones."""
-    network = Network(name)
+    network = make_network(name)
     images, numbers = some_images()
     functional.cross_entropy(network(images, numbers)[1], numbers + 1).backward()
     gradients = [weights.grad for weights in network.trunk.embed.parameters()]
@@ -117,7 +119,7 @@ def test_the_sum_alone_teaches_the_trunk(name):
 @pytest.mark.parametrize("trunk", TRUNKS)
 @pytest.mark.parametrize("name", FUSIONS)
 def test_load_model_gives_the_saved_network_back(name, trunk, tmp_path):
-    network = Network(name, 0.13, 0.31, trunk, deskew=trunk == "strided").eval()
+    network = make_network(name, 0.13, 0.31, trunk, deskew=trunk == "strided").eval()
     save_model(tmp_path / "model", network)
     again = digitsum.load_model(tmp_path / "model")
     assert not again.training
@@ -141,7 +143,7 @@ def shapes_in(network):
 
 
 def test_the_older_solution_concat_is_as_its_write_up_has_it():
-    network = Network("baseline_concat", trunk="baseline_concat", deskew=False)
+    network = make_network("baseline_concat", trunk="baseline_concat", deskew=False)
     shapes = shapes_in(network)
     for shape in [(6, 24, 24), (6, 12, 12), (12, 8, 8), (12, 4, 4), (192,), (20,), (10,), (19,)]:
         assert shape in shapes
@@ -151,7 +153,7 @@ def test_the_older_solution_concat_is_as_its_write_up_has_it():
 
 
 def test_the_older_solution_add_is_as_its_write_up_has_it():
-    network = Network("baseline_add", trunk="baseline_add", deskew=False)
+    network = make_network("baseline_add", trunk="baseline_add", deskew=False)
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(10368, 64), (64, 10), (10, 20), (20, 19)]
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
@@ -168,7 +170,7 @@ def test_the_older_solution_add_is_as_its_write_up_has_it():
 
 
 def test_loading_a_model_leaves_the_callers_randomness_alone(tmp_path):
-    save_model(tmp_path / "model", Network("concat"))
+    save_model(tmp_path / "model", make_network("concat"))
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -178,8 +180,8 @@ def test_loading_a_model_leaves_the_callers_randomness_alone(tmp_path):
 
 def test_the_model_normalises_by_itself():
     torch.manual_seed(0)
-    plain = Network("shift", deskew=False).eval()
-    normalising = Network("shift", 0.5, 0.25, deskew=False).eval()
+    plain = make_network("shift", deskew=False).eval()
+    normalising = make_network("shift", 0.5, 0.25, deskew=False).eval()
     normalising.trunk.load_state_dict(plain.trunk.state_dict())
     pixels = torch.rand(2, 28, 28) * 255
     torch.testing.assert_close(normalising.encode(pixels)[0], plain.encode(255 * (pixels / 255 - 0.5) / 0.25)[0])
@@ -187,7 +189,7 @@ def test_the_model_normalises_by_itself():
 
 def test_large_averages_over_four_shifts_of_half_a_pixel():
     torch.manual_seed(0)
-    network = Network("shift", trunk="large", deskew=False).eval()
+    network = make_network("shift", trunk="large", deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
     pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
     logits = []
@@ -200,7 +202,7 @@ def test_large_averages_over_four_shifts_of_half_a_pixel():
 
 def test_pooled_averages_over_nine_shifts_of_whole_pixels():
     torch.manual_seed(0)
-    network = Network("shift", trunk="pooled", deskew=False).eval()
+    network = make_network("shift", trunk="pooled", deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
     pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
     moved = [pixels.roll((down, right), dims=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -219,7 +221,7 @@ def test_global_pooling_forgets_positions():
     ("trunk", "crops"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("baseline_concat", 1)]
 )
 def test_training_takes_one_crop_and_test_time_shifts_share_the_first_layers(trunk, crops):
-    network, calls = Network("shift", trunk=trunk), []
+    network, calls = make_network("shift", trunk=trunk), []
     first, last = 0, len(network.trunk.embed) - 1
     for index in (first, last):
         network.trunk.embed[index].register_forward_hook(lambda *_, index=index: calls.append(index))
@@ -241,11 +243,11 @@ def test_training_takes_one_crop_and_test_time_shifts_share_the_first_layers(tru
 )
 def test_the_model_refuses_what_it_would_misread(images, numbers, message):
     with pytest.raises(ValueError, match=message):
-        Network("shift")(images, numbers)
+        make_network("shift")(images, numbers)
 
 
 def test_equal_weights_give_equal_files(tmp_path):
-    network = Network("add")
+    network = make_network("add")
     for name in ("a", "b"):
         save_model(tmp_path / name, network)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -261,14 +263,18 @@ def test_a_model_file_that_is_none_is_refused(tmp_path):
     save_tensors(path, {"a": torch.zeros(1)})
     with pytest.raises(DigitsumError, match="is not a model of this version"):
         load_model(path)
-    for config in ({"fusion": "shift"}, {"fusion": "shift", "trunk": "small"}, {**Network("shift").config, "more": 1}):
-        save_tensors(path, Network("shift", trunk="small").state_dict(), config)
+    for config in (
+        {"fusion": "shift"},
+        {"fusion": "shift", "trunk": "small"},
+        {**CONFIG, "more": 1},
+    ):
+        save_tensors(path, make_network("shift", trunk="small").state_dict(), config)
         with pytest.raises(DigitsumError, match="is not a model of this version"):
             load_model(path)
-    save_tensors(path, {"a": torch.zeros(1)}, Network("shift").config)
+    save_tensors(path, {"a": torch.zeros(1)}, CONFIG)
     with pytest.raises(DigitsumError, match="does not fit this version of the network"):
         load_model(path)
-    save_model(path, Network("shift"))
+    save_model(path, make_network("shift"))
     tensors, config = load_tensors(path)
     tensors["trunk.classify.bias"][3] = torch.nan
     save_tensors(path, tensors, config)
@@ -277,7 +283,7 @@ def test_a_model_file_that_is_none_is_refused(tmp_path):
 
 
 def test_the_cost_of_a_network_is_counted():
-    network = Network("baseline_concat", trunk="baseline_concat", deskew=False)
+    network = make_network("baseline_concat", trunk="baseline_concat", deskew=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     convolutions = 24 * 24 * 6 * (1 * 5 * 5) + 8 * 8 * 12 * (6 * 5 * 5)
     places = 28 * 28 * 2 * 3  # where the image is sampled, from its map

@@ -9,8 +9,9 @@ import torch
 from harness.tiny_mnist import split_raw
 
 from digitsum.core.errors import DigitsumError
-from digitsum.data.splits import load_split, normalisation, save_split
+from digitsum.data.splits import load_split, save_split
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.model.network import normalisation
 from digitsum.pairing.pairs import draw_numbers
 
 

@@ -5,10 +5,11 @@ import sys
 import pytest
 import safetensors.torch
 import torch
+from harness.training import make_network
 
 from digitsum import cli
 from digitsum.data.tensors import METADATA
-from digitsum.model.network import Network, save_model
+from digitsum.model.network import save_model
 
 
 def run(monkeypatch, *arguments):
@@ -17,7 +18,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_info_shows_the_config_the_tensors_and_the_identity(tmp_path, monkeypatch, capsys):
-    network = Network("concat", trunk="small")
+    network = make_network("concat", trunk="small")
     save_model(tmp_path / "model", network, device="cpu", numerics="portable")
     run(monkeypatch, "info", tmp_path / "model")
     lines = capsys.readouterr().out.splitlines()
@@ -29,7 +30,7 @@ def test_info_shows_the_config_the_tensors_and_the_identity(tmp_path, monkeypatc
 
 def test_the_identity_is_that_of_the_content_and_not_of_the_container(tmp_path, monkeypatch, capsys):
     """The same tensors in another order, with more metadata: other bytes, and still the same model."""
-    save_model(tmp_path / "one", Network("concat", trunk="small"))
+    save_model(tmp_path / "one", make_network("concat", trunk="small"))
     with safetensors.safe_open(tmp_path / "one", framework="pt") as file:
         about = file.metadata()[METADATA]
         tensors = {name: file.get_tensor(name) for name in reversed(file.keys())}

@@ -27,7 +27,7 @@ def test_the_stages_make_every_declared_output(finished):
 def test_the_pipeline_learns_the_tiny_data(finished):
     metrics = json.loads((finished.folder / "metrics/evaluate.json").read_text())
     assert metrics["joint"]["accuracy"] > 0.9
-    assert load_model(finished.folder / "models/digitsum.safetensors").config["fusion"] == "shift"
+    assert load_model(finished.folder / "models/digitsum.safetensors").model.fusion == "shift"
 
 
 def test_the_second_run_does_nothing_and_says_so(project):

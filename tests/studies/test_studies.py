@@ -209,13 +209,20 @@ def test_a_probe_has_every_phase_of_its_variants_schedule_and_few_steps(study, m
 
 
 @pytest.mark.parametrize("study", TRIALS)
-def test_trials_depend_on_probes_and_parameters_and_on_no_code(study):
-    blocks = yaml.safe_load((ROOT / "studies" / study / "dvc.yaml").read_text())["stages"]
-    block = blocks["trial"]["do"]
+def test_trials_depend_on_their_variant_and_their_probe_and_on_nothing_else(study):
+    block = yaml.safe_load((ROOT / "studies" / study / "dvc.yaml").read_text())["stages"]["trial"]["do"]
     assert "deps" not in block
-    assert {"probes.json": ["variants.${key}"]} in block["params"]
-    groups = {name for name in blocks["probe"]["params"] if name != "variants"}
-    assert {*groups, "seeds", "keep", "variants.${key}"} == {name for name in block["params"] if isinstance(name, str)}
+    assert block["params"] == ["seeds", "keep", "variants.${key}", {"probes.json": ["variants.${key}"]}]
+
+
+def test_a_key_that_a_study_leaves_out_is_that_of_the_pipeline(monkeypatch):
+    monkeypatch.chdir(ROOT / "studies/fusions")
+    stage = Stage("trial")
+    del stage.declared.values["train"]["precision"]
+    assert trial.read_variant(stage, "film").training.train.precision == "float32"
+    del stage.declared.values["train"]["epochs"]
+    pipeline = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert trial.read_variant(stage, "film").training.train.epochs == pipeline["train"]["epochs"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +257,6 @@ def study(tmp_path, tiny_mnist, request):
     """Return one study of a project on tiny data, with two seeds; of the fusions two and no comparison."""
     (tmp_path / "project").mkdir()
     folder = copy_project(tmp_path / "project", tiny_mnist).folder
-    (folder / "studies/src").symlink_to("../src")
     (folder / "data/raw").mkdir(parents=True)
     for name, content in tiny_mnist.contents.items():
         (folder / "data/raw" / name).write_bytes(content)
@@ -321,18 +327,18 @@ def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_sa
 
 
 @fusions_study
-def test_a_trial_refuses_code_that_was_edited_after_the_probe(study, monkeypatch):
+def test_a_trial_refuses_code_or_parameters_that_were_edited_after_the_probe(study, monkeypatch):
     monkeypatch.chdir(study.folder)
     with pytest.raises(DigitsumError, match="probes.json has no probe of film; run `dvc repro`"):
         trial.main(Stage("trial"), "film")
     stage = Stage("probe")
     (study.folder / "probes.json").write_text(
-        json.dumps({"code": trial.code_digest(stage), "variants": {"film": "0123"}})
+        json.dumps({"inputs": trial.inputs_digest(stage), "variants": {"film": "0123"}})
     )
     assert trial.read_probe(Stage("trial"), "film") == "0123"
     fusions = study.folder / "../src/digitsum/model/fusions.py"
     fusions.write_text(fusions.read_text() + "# edited\n")
-    with pytest.raises(DigitsumError, match=r"it changed after the probe; run `dvc repro` again"):
+    with pytest.raises(DigitsumError, match=r"they changed since; run `dvc repro` again"):
         trial.read_probe(Stage("trial"), "film")
 
 

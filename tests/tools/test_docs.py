@@ -33,7 +33,7 @@ PRINTS = {
     "dvc pull --run-cache": "",
     "git checkout --ours dvc.lock metrics plots": "",
     "git commit --all": "",
-    "cd studies && dvc status": "Data and pipelines are up to date",
+    "(cd studies && dvc status)": "Data and pipelines are up to date",
 }
 ELSEWHERE = {
     "python3 -m venv .venv && . .venv/bin/activate": "tried by hand with Python 3.11, 3.12, 3.13: it downloads 3 GB",
@@ -45,6 +45,7 @@ ELSEWHERE = {
     "dvc remote add --default storage s3://bucket/digitsum": "test_remote.py, with a folder",
     'git commit .dvc/config -m "Add a remote"': "test_remote.py",
     "dvc exp push origin NAME": "test_remote.py",
+    "make studies": "test_studies.py",
     "cd studies/fusions && dvc repro": "test_studies.py",
     "pipx install pre-commit && pre-commit install": "test_packaging.py compares the hooks with make lint",
     "pipx run pre-commit run --all-files": "the same",

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness.project import ROOT
+from harness.training import make_network
 
 VERSION = "9.8.7"  # another than that of the installed project, so that its metadata cannot be taken for the wheel's
 NOT_SOURCE = [  # what lies in a working folder and must not be published
@@ -128,9 +129,9 @@ def test_an_installed_digitsum_tells_its_version(installed, tmp_path, command):
 def test_an_installed_digitsum_loads_a_model_outside_the_project(installed, tmp_path):
     import torch
 
-    from digitsum.model.network import Network, save_model
+    from digitsum.model.network import save_model
 
-    network = Network("concat", trunk="small").eval()
+    network = make_network("concat", trunk="small").eval()
     model, empty = tmp_path / "model.safetensors", tmp_path / "empty"
     save_model(model, network)
     empty.mkdir()

@@ -4,13 +4,12 @@ import os
 
 import pytest
 import torch
-from harness.training import train, weights_of
+from harness.training import make_network, train, weights_of
 from torch import nn
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.runner import Stage
 from digitsum.data.tensors import load_tensors, save_tensors
-from digitsum.model.network import Network
 from digitsum.training.checkpoint import Checkpoint
 
 
@@ -37,7 +36,7 @@ def with_dropout(monkeypatch):
     """Give every network a layer that draws random numbers: these must continue, too."""
 
     def new_network(model, training):
-        network = Network(model.fusion, 0.2, 0.3, model.trunk)
+        network = make_network(model.fusion, 0.2, 0.3, model.trunk)
         network.trunk.embed.append(nn.Dropout(0.5))
         return network
 

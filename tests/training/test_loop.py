@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch._inductor.config
 from harness.tiny_mnist import split_raw
-from harness.training import settings, train, weights_of
+from harness.training import make_network, settings, train, weights_of
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -74,7 +74,7 @@ def test_too_few_steps_are_refused_and_ten_are_enough(splits, epochs, steps):
 def test_with_shift_the_loss_of_the_sum_is_the_loss_of_the_digit():
     torch.manual_seed(0)
     digit_logits, digits, numbers = torch.randn(20, 10), torch.randint(0, 10, (20,)), torch.randint(0, 10, (20,))
-    sum_logits = Network("shift").fusion(digit_logits, digit_logits, numbers)[1]
+    sum_logits = make_network("shift").fusion(digit_logits, digit_logits, numbers)[1]
     digit_loss, sum_loss = pair_losses(digit_logits, sum_logits, digits, numbers, settings(label_smoothing=0.1))
     torch.testing.assert_close(digit_loss, functional.cross_entropy(digit_logits, digits, label_smoothing=0.1))
     torch.testing.assert_close(sum_loss, digit_loss)
@@ -221,7 +221,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
 
 def test_bfloat16_changes_the_trunk_a_little_and_nothing_around_it(splits):
     torch.manual_seed(0)
-    network = Network("shift", 0.2, 0.3)
+    network = make_network("shift", 0.2, 0.3)
     images, _, numbers = splits["test"][:]
     pixels = images.float()
     dtypes = (torch.float32, torch.bfloat16)

@@ -14,7 +14,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from digitsum.core.errors import DigitsumError
 
-DEEPEST = 20  # levels of nesting; libyaml's composer overflows the C stack at some ten thousand
+MAX_DEPTH = 20  # levels of nesting; libyaml overflows the C stack at about 10,000
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -66,7 +66,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """Return the table in the YAML 1.2 text of the file `name`, read with DVC's reader, so that both read the same.
 
-    Raises DigitsumError if it is not valid, repeats a key, or is nested deeper than DEEPEST levels.
+    Raises DigitsumError if it is not valid, repeats a key, has aliases, or is nested deeper than MAX_DEPTH.
     """
     try:
         _refuse_depth(text, name)
@@ -79,11 +79,6 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DigitsumError(f"{name} holds {shorten(content)}, expected keys with values")
     return content
-
-
-def parse_value(text: str) -> Any:
-    """Return one value as DVC reads it: 1e-05 and 010 are numbers, no and 1:30 are text."""
-    return parse_yaml(f"value: {text}", "the value")["value"]
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -104,8 +99,8 @@ def _refuse_depth(text: str, name: str) -> None:
     depth = 0
     for event in YAML(typ="safe").parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST or isinstance(event, AliasEvent):
-            raise DigitsumError(f"{name} is nested deeper than {DEEPEST} levels or has aliases; write it plainly")
+        if depth > MAX_DEPTH or isinstance(event, AliasEvent):
+            raise DigitsumError(f"{name} is nested deeper than {MAX_DEPTH} levels or has aliases; write it plainly")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,19 +5,17 @@ the CPU and from the number of threads, unless it is set. PyTorch and its librar
 environment, once, when they are imported: call `set_environment` before that, `configure_torch` after it.
 """
 
-import contextlib
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import read_yaml
 from digitsum.core.params import choice, whole
 
 FIXED = {
-    # The number of threads is a parameter. With fewer than it was told oneDNN waits for the missing ones for ever, and
-    # each of these three could take some away.
+    # The number of threads is a parameter. With fewer than that oneDNN waits for the missing ones without end, and each
+    # of these three could take some away.
     "OMP_DYNAMIC": "false",
     "OMP_THREAD_LIMIT": "65535",
     "OMP_MAX_ACTIVE_LEVELS": "1",
@@ -46,13 +44,10 @@ class Compute:
     threads: int = whole(at_least=1)
 
 
-def requested_numerics(folder: Path = Path()) -> str:
-    """Return compute.numerics of `folder`/params.yaml; portable if it cannot be read, which the stage will report."""
-    with contextlib.suppress(DigitsumError):
-        compute = read_yaml(folder / "params.yaml").get("compute")
-        if isinstance(compute, dict):
-            return str(compute.get("numerics"))
-    return "portable"
+def requested_numerics(values: dict[str, Any]) -> str:
+    """Return compute.numerics of the `values` in params.yaml, unchecked; portable if there is none."""
+    compute = values.get("compute")
+    return str(compute.get("numerics")) if isinstance(compute, dict) else "portable"
 
 
 def set_environment(numerics: str) -> None:
@@ -90,6 +85,6 @@ def configure_torch(compute: Compute) -> None:
         )
     torch.set_num_threads(compute.threads)
     # With what `set_environment` sets the same as use_deterministic_algorithms(True, warn_only=True), which would
-    # import torch._dynamo: seconds, that only training takes.
+    # import torch._dynamo: 0.9 s, which only training needs.
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it

@@ -8,13 +8,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import field, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import leaves, parse_value, read_yaml, shorten
+from digitsum.core.files import shorten
 
 T = TypeVar("T")
 
@@ -76,35 +75,18 @@ def to_group(kind: type[T], values: dict[str, Any]) -> T:
     Raises DigitsumError, one line that names key, value and what was expected, if a key is unknown, missing or wrong.
     """
     group = kind.__name__.lower()
-    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    known = {field_.name: field_ for field_ in fields(kind)}  # type: ignore[arg-type]
     given = values.get(group, {})
     if not isinstance(given, dict):
         raise DigitsumError(f"params.yaml: {group} is {shorten(given)}, expected keys with values")
     for key in given:
         if key not in known:
-            raise DigitsumError(f"params.yaml: {group}.{key} is not a parameter; remove it{_or_rename(key, known)}")
-    for key, one in known.items():
-        if key not in given:
-            raise DigitsumError(f"params.yaml: {group}.{key} is missing, expected {one.metadata['expected']}")
-        if not one.metadata["accepts"](given[key]):
-            found = f"{group}.{key} is {shorten(given[key])}"
-            raise DigitsumError(f"params.yaml: {found}, expected {one.metadata['expected']}")
+            raise DigitsumError(f"params.yaml: {group}.{key} is not a parameter; remove it{or_rename(key, known)}")
+    for key, field_ in known.items():
+        found = f"is {shorten(given[key])}" if key in given else "is missing"
+        if key not in given or not field_.metadata["accepts"](given[key]):
+            raise DigitsumError(f"params.yaml: {group}.{key} {found}, expected {field_.metadata['expected']}")
     return kind(**given)
-
-
-def read_values(folder: Path = Path(), changes: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values in `folder`/params.yaml, with `changes` such as "train.lr=0.1", as `dvc exp run -S` sets them.
-
-    Raises DigitsumError if a change does not name a parameter that is there.
-    """
-    values = read_yaml(folder / "params.yaml")
-    for change in changes:
-        key, _, text = change.partition("=")
-        group, _, leaf = key.partition(".")
-        if not (isinstance(values.get(group), dict) and leaf in values[group]):
-            raise DigitsumError(f"{change} does not name a parameter of params.yaml{_or_rename(key, leaves(values))}")
-        values[group][leaf] = parse_value(text)
-    return values
 
 
 def settings_digest(params: dict[str, Any]) -> str:
@@ -127,6 +109,7 @@ def check_choice(key: str, value: str, options: Collection[str]) -> None:
         raise DigitsumError(f"params.yaml: {key} is {shorten(value)}, expected one of {', '.join(options)}")
 
 
-def _or_rename(key: str, known: Collection[str]) -> str:
+def or_rename(key: str, known: Collection[str]) -> str:
+    """Return the end of an error message that names the key of `known` that is most like `key`, if one is."""
     near = difflib.get_close_matches(key, known, n=1)
     return f", or fix its spelling (did you mean {near[0]}?)" if near else ""

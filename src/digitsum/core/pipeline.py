@@ -1,4 +1,4 @@
-"""What a dvc.yaml declares for a stage: its dependencies and its parameters."""
+"""What dvc.yaml in the current folder declares for a stage: its dependencies and its parameters."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,62 +10,60 @@ from digitsum.core.files import read_yaml, shorten
 
 @dataclass(frozen=True)
 class Declaration:
-    """One block of `folder`/dvc.yaml.
+    """The block of one stage.
 
     dependencies: files and folders under `deps`. params: names under `params` that stand in params.yaml, such as
-    "train" or "variants.${key}". values: params.yaml, whole. code: what may be imported: the dependencies, and what
-    `meta: {code: ...}` lists, or the stage that it names depends on. DVC does not see these: the stage must depend on
-    something that changes when they compute something else.
+    "train". values: params.yaml, whole. code: what the stage may import. groups: what it may read of params.yaml.
+
+    These two are what the stage declares, and in a study what `meta: {covered_by: ...}` names: folders, or a stage, for
+    all that it declares. DVC does not rerun the stage when these change. So it must depend on a result that changes
+    when they compute something else.
     """
 
-    stage: str
-    folder: Path
     dependencies: list[str]
     params: list[str]
-    code: list[str]
     values: dict[str, Any]
-
-    @property
-    def groups(self) -> set[str]:
-        """The groups of params.yaml that the stage declares, whole or in part."""
-        return {name.partition(".")[0] for name in self.params}
+    code: list[str]
+    groups: set[str]
 
 
-def read_declaration(stage: str, folder: Path = Path()) -> Declaration:
-    """Read the block of `stage` in `folder`/dvc.yaml, and `folder`/params.yaml.
+def read_declaration(stage: str) -> Declaration:
+    """Read the block of `stage` in dvc.yaml, and params.yaml.
 
     Raises DigitsumError if there is no such stage, or if params.yaml has a group that no stage declares.
     """
-    blocks = stage_blocks(folder)
+    blocks = stage_blocks()
     if stage not in blocks:
         raise DigitsumError(f"dvc.yaml: there is no stage {stage}, only {', '.join(blocks)}")
-    values = read_yaml(folder / "params.yaml")
-    known = {name.partition(".")[0] for one, block in blocks.items() for name in _names(one, block)}
-    if unknown := [group for group in values if group not in known]:
-        raise DigitsumError(f"params.yaml: no stage declares {unknown[0]}; remove it, or fix its spelling")
-    block = blocks[stage]
-    dependencies = _entries(stage, block, "deps", str)
-    meta = block.get("meta")
-    covered = meta.get("code", []) if isinstance(meta, dict) else []
-    if isinstance(covered, str) and covered in blocks:
-        covered = _entries(covered, blocks[covered], "deps", str)
-    code = dependencies + _entries(stage, {"meta.code": covered}, "meta.code", str)
-    return Declaration(stage, folder, dependencies, _names(stage, block), code, values)
+    values = read_yaml(Path("params.yaml"))
+    declared = {name: _params(name, block) for name, block in blocks.items()}
+    if unknown := values.keys() - {_group(name) for names in declared.values() for name in names}:
+        raise DigitsumError(f"params.yaml: no stage declares {min(unknown)}; remove it, or fix its spelling")
+    dependencies = _entries(stage, blocks[stage], "deps", str)
+    covered, params = blocks[stage].get("meta", {}).get("covered_by", []), declared[stage]
+    if isinstance(covered, str):
+        params = params + declared.get(covered, [])
+        covered = _entries(covered, blocks.get(covered, {}), "deps", str)
+    return Declaration(dependencies, declared[stage], values, dependencies + covered, {_group(name) for name in params})
 
 
-def stage_blocks(folder: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Return the block of each stage in `folder`/dvc.yaml; of a stage with `foreach`, what stands under `do`."""
-    blocks = read_yaml(folder / "dvc.yaml").get("stages")
+def stage_blocks() -> dict[str, dict[str, Any]]:
+    """Return the block of each stage in dvc.yaml; of a stage with `foreach`, what stands under `do`."""
+    blocks = read_yaml(Path("dvc.yaml")).get("stages")
     if not isinstance(blocks, dict):
         raise DigitsumError("dvc.yaml: there are no stages")
     bodies = {str(name): block.get("do", block) if isinstance(block, dict) else block for name, block in blocks.items()}
     for name, body in bodies.items():
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or not isinstance(body.get("meta", {}), dict):
             raise DigitsumError(f"dvc.yaml: stage {name} is {shorten(body)}, expected keys with values")
     return bodies
 
 
-def _names(stage: str, block: dict[str, Any]) -> list[str]:
+def _group(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _params(stage: str, block: dict[str, Any]) -> list[str]:
     """Return the names under `params` that stand in params.yaml; those of other files stand under the file's name."""
     return [name for name in _entries(stage, block, "params", str | dict) if isinstance(name, str)]
 

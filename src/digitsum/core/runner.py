@@ -6,7 +6,6 @@ or reads the first of them, and compares at its end.
 """
 
 import contextlib
-import gc
 import hashlib
 import importlib
 import os
@@ -29,7 +28,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
 LOCK = Path("checkpoints/stage.lock")
-PYTORCH_LACKS_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
 
 
 class Stage:
@@ -54,8 +53,9 @@ class Stage:
     def digest(self, *more: str) -> str:
         """Return a SHA-256 of `more` and the contents of all inputs, the code as it was at the start."""
         contents = {
-            name: _sha256(Path(name)) if isinstance(value, tuple) else value
-            for name, value in self.initial_inputs.items()
+            # Data was known by size and time so far.
+            name: _sha256(Path(name)) if isinstance(fingerprint, tuple) else fingerprint
+            for name, fingerprint in self.initial_inputs.items()
         }
         return hashlib.sha256(repr((sorted(contents.items()), more)).encode()).hexdigest()
 
@@ -87,8 +87,8 @@ class Stage:
     def refuse_changed_inputs(self) -> None:
         """Raise DigitsumError if an input is not what it was at the start."""
         now = self.snapshot_inputs()
-        for name, initial in self.initial_inputs.items():
-            if now.get(name) != initial:
+        for name in self.initial_inputs | now:
+            if now.get(name) != self.initial_inputs.get(name):
                 raise DigitsumError(
                     f"{name} changed while stage {self.name} ran, and DVC would record the new state as what made the "
                     "outputs; run `dvc repro` again (`dvc exp run --temp` runs in a copy: there you may edit meanwhile)"
@@ -99,9 +99,9 @@ class Stage:
         declared = read_declaration(self.name)
         files: dict[str, Any] = {}
         for name in declared.dependencies:
-            if "${" not in name:
-                files |= _fingerprints(Path(name))
-        values = leaves({group: declared.values.get(group) for group in sorted(declared.groups)})
+            files |= _fingerprints(Path(name))
+        groups = {name.partition(".")[0] for name in declared.params}
+        values = leaves({group: declared.values.get(group) for group in sorted(groups)})
         return files | {f"params.yaml: {key}": value for key, value in values.items()}
 
 
@@ -132,7 +132,7 @@ def failures_in_one_line() -> Iterator[None]:
         reason = error.strerror or error
         sys.exit(f"error: {reason}{where}. Nothing half-written was kept: fix this and run `dvc repro` again.")
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not PYTORCH_LACKS_MEMORY.search(str(error)):
+        if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
     except KeyboardInterrupt:
@@ -150,10 +150,7 @@ def only_one_stage(name: str) -> Iterator[None]:
     try:
         with FileLock(LOCK, timeout=0):
             holder.write_text(f"stage {name}, process {os.getpid()}")
-            # Do not search what was imported for garbage, now and again and at the end: that takes a second.
-            gc.freeze()
             yield
-            gc.freeze()
     except Timeout:
         raise DigitsumError(
             f"{holder.read_text()}, is running in this folder, left by a `dvc repro` that was killed or started by "

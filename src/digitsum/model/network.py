@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.params import check_choice
-from digitsum.data.splits import Split, normalisation
+from digitsum.core.params import check_choice, to_group
+from digitsum.data.splits import Split
 from digitsum.data.tensors import load_tensors, save_tensors
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.params import Model
@@ -27,27 +27,20 @@ class Network(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(
-        self,
-        fusion: str,
-        pixel_mean: float = 0.0,
-        pixel_std: float = 1.0,
-        trunk: str = "strided",
-        deskew: bool = True,
-    ) -> None:
+    def __init__(self, model: Model, pixel_mean: float = 0.0, pixel_std: float = 1.0) -> None:
         """Make a network with initial weights from torch's global generator.
 
         Raises DigitsumError if there is no such fusion or trunk.
         """
         super().__init__()
-        check_choice("model.fusion", fusion, FUSIONS)
-        check_choice("model.trunk", trunk, TRUNKS)
-        self.config = {"fusion": fusion, "trunk": trunk, "deskew": deskew}
-        self.trunk = TRUNKS[trunk]()
-        self.fusion = FUSIONS[fusion](self.trunk.features)
+        check_choice("model.fusion", model.fusion, FUSIONS)
+        check_choice("model.trunk", model.trunk, TRUNKS)
+        self.model = model
+        self.trunk = TRUNKS[model.trunk]()
+        self.fusion = FUSIONS[model.fusion](self.trunk.features)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32))
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32))
-        # Convolutions on the CPU are a quarter to a third faster in this layout.
+        # Convolutions on the CPU take two thirds to three quarters of the time in this layout.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +78,7 @@ class Network(nn.Module):
             warps: affine maps [N, 2, 3], applied to the deskewed image; both together resample once.
             precision: of the trunk's products, float32 or bfloat16; the rest is float32.
         """
-        maps = deskew_maps(pixels) if self.config["deskew"] else identity_maps(pixels)
+        maps = deskew_maps(pixels) if self.model.deskew else identity_maps(pixels)
         if warps is not None:
             maps = compose(maps, warps)
         num_shifts = 1 if self.training else self.trunk.num_shifts
@@ -97,9 +90,23 @@ class Network(nn.Module):
 
 
 def new_network(model: Model, training: Split) -> Network:
-    """Return the network that the parameters `model` describe; it normalises as the images of `training` need it."""
-    mean, std = normalisation(training.images)
-    return Network(**dataclasses.asdict(model), pixel_mean=mean, pixel_std=std)
+    """Return a network that normalises with the mean and deviation of `training`."""
+    return Network(model, *normalisation(training.images))
+
+
+def normalisation(images: Tensor) -> tuple[float, float]:
+    """Return the mean and the standard deviation of the pixels of uint8 `images`, scaled to 0-1.
+
+    In float64 sums of whole numbers are exact, so the result has the same bits in whatever order they are added. In
+    parts, because float64 takes 8 bytes a pixel.
+    """
+    total = squares = 0.0
+    for part in images.split(100):
+        pixels = part.flatten().double()
+        total, squares = total + pixels.sum().item(), squares + (pixels @ pixels).item()
+    mean = total / images.numel()
+    variance = squares / images.numel() - mean**2
+    return mean / 255, variance**0.5 / 255
 
 
 def save_model(path: Path, network: Network, **trained: str | int) -> None:
@@ -107,7 +114,7 @@ def save_model(path: Path, network: Network, **trained: str | int) -> None:
 
     Equal weights and equal `trained` give equal bytes.
     """
-    save_tensors(path, network.state_dict(), {**network.config, "trained": trained})
+    save_tensors(path, network.state_dict(), {**dataclasses.asdict(network.model), "trained": trained})
 
 
 def load_model(path: str | PathLike[str]) -> Network:
@@ -119,10 +126,8 @@ def load_model(path: str | PathLike[str]) -> Network:
     config.pop("trained", None)
     try:
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
-            network = Network(**config)
-        if network.config != config:  # it names fewer keys: do not guess the others
-            raise TypeError
-    except (TypeError, DigitsumError):
+            network = Network(to_group(Model, {"model": config}))
+    except DigitsumError:
         raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None
     try:
         network.load_state_dict(tensors)

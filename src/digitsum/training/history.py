@@ -18,6 +18,16 @@ class EpochResult(NamedTuple):
     validation: Scores
 
 
+def print_epoch(result: EpochResult, epochs: float) -> None:
+    """Print a line with the scores of one of `epochs` epochs."""
+    validation = result.validation
+    print(
+        f"epoch {result.epoch:2}/{epochs:g}  loss {result.training.loss:.4f}  validation: loss {validation.loss:.4f}  "
+        f"digit {validation.digit_accuracy:.2%}  sum {validation.sum_accuracy:.2%}",
+        flush=True,
+    )
+
+
 def write_history(curves: Path, latest: Path, history: Sequence[EpochResult], cost: dict[str, int]) -> None:
     """Write all epochs so far to the CSV file `curves`; the `cost` and the last epoch to the JSON file `latest`."""
     write_curves(curves, history)

@@ -35,8 +35,8 @@ def train_network(
 ) -> tuple[Network, list[EpochResult]]:
     """Build a network from `params.train.seed` and train it; return it with averaged weights, on the CPU, in eval mode.
 
-    All randomness of an epoch is a function of (seed, epoch). Nothing is chosen by looking at validation: the learning
-    rate falls to zero, and the last average is kept.
+    All randomness of an epoch is a function of (seed, epoch). Nothing is chosen by looking at validation: the last
+    average is kept.
     Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
 
     Args:
@@ -52,6 +52,7 @@ def train_network(
     torch.manual_seed(train.seed)  # for the initial weights
     network = new_network(params.model, training).to(device)
     forward = compiled(network.forward_pixels) if train.compile else network.forward_pixels
+    # The running average follows the network and becomes the model; without one the network itself does.
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(train.average_decay), use_buffers=True)
     scored = cast(Network, averaged.module) if train.average_decay else network
     training, validation = training.to(device), validation.to(device)
@@ -66,16 +67,16 @@ def train_network(
 
     for epoch in range(state.epoch, math.ceil(train.epochs) + 1):
         network.train()
-        last_step = min(steps, all_steps - (epoch - 1) * steps)
+        last_step = min(steps, all_steps - (epoch - 1) * steps)  # fewer if `epochs` is not whole
         with tqdm(
-            total=steps, initial=state.step, desc=f"epoch {epoch}/{train.epochs:g}", leave=False, disable=None
+            total=last_step, initial=state.step, desc=f"epoch {epoch}/{train.epochs:g}", leave=False, disable=None
         ) as bar:
             for pixels, digits, numbers, warps in batches(training, train, epoch, state.step, last_step):
                 torch.manual_seed(derived_seed("layers", train.seed, epoch, state.step))  # for layers such as dropout
                 digit_logits, sum_logits = forward(pixels, numbers, warps, precision)
                 losses = pair_losses(digit_logits, sum_logits, digits, numbers, train)
                 optimizer.zero_grad()
-                torch.lerp(*losses, train.sum_loss_share).backward()
+                torch.lerp(*losses, train.sum_loss_share).backward()  # see mean_scores
                 optimizer.step()
                 schedule.step()
                 if train.average_decay:
