@@ -73,8 +73,8 @@ def stale_stages(root: Path) -> dict[str, list[str]]:
             for stage in repo.index.stages:
                 reasons = [one for entries in stage.status().values() for one in _reasons(stage, entries, cached)]
                 for dependency in stage.deps:
-                    name = str(dependency)
-                    if name in outputs and outputs[name].hash_info != dependency.hash_info:
+                    name, is_file = str(dependency), not isinstance(dependency, ParamsDependency)
+                    if is_file and name in outputs and outputs[name].hash_info != dependency.hash_info:
                         reasons.append(f"{name} is recorded with two different digests")
                 if reasons:
                     stale[stage.addressing] = [f"stale: {reason}" for reason in reasons]
