@@ -386,6 +386,7 @@ def test_one_command_trains_a_baseline_and_compares_it_with_its_log(study):
 # --- The studies of this repository --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_in_a_fresh_clone_without_data_no_result_of_the_studies_is_stale(tmp_path):
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
