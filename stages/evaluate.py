@@ -18,8 +18,8 @@ def main(stage: Stage) -> None:
     network = load_model("models/digitsum.safetensors")
     test = load_split(Path("data/paired/test.safetensors"))
     # scikit-learn and matplotlib take 0.9 s to import: not before the input is checked.
-    from digitsum.evaluation.confusion import confusion_table, draw_confusion, write_confusion
-    from digitsum.evaluation.metrics import headline_metrics, per_class_metrics
+    from digitsum.evaluation.confusion import draw_confusion, write_confusion
+    from digitsum.evaluation.metrics import confusion_counts, headline_metrics, per_class_metrics
     from digitsum.evaluation.mistakes import draw_mistakes
 
     features = encode_images(network, test.images)
@@ -29,8 +29,8 @@ def main(stage: Stage) -> None:
     write_json(Path("metrics/evaluate.json"), headline)
     write_json(Path("metrics/per_class.json"), per_class_metrics(predictions))
     for answer in ("digit", "sum"):
-        table = confusion_table(predictions, answer)
-        write_confusion(Path(f"plots/confusion_{answer}.csv"), table)
-        draw_confusion(Path(f"plots/confusion_{answer}.png"), table)
+        counts = confusion_counts(predictions, answer)
+        write_confusion(Path(f"plots/confusion_{answer}.csv"), counts)
+        draw_confusion(Path(f"plots/confusion_{answer}.png"), answer, counts)
     draw_mistakes(Path("plots/mistakes.png"), predictions, test, params.mistakes_shown)
     print("  ".join(f"{name} {headline[name]['accuracy']:.2%}" for name in ("digit", "sum", "joint")))

@@ -13,7 +13,7 @@ import numpy as np
 
 from digitsum.core.files import write_json
 from digitsum.core.runner import Stage
-from digitsum.evaluation.confusion import ConfusionTable, draw_confusion
+from digitsum.evaluation.confusion import draw_confusion
 from digitsum.plotting.canvas import BLUE, ORANGE, new_axis, new_figure, save_png
 
 Curve = list[float]  # a value for each epoch, the first first
@@ -50,7 +50,7 @@ def main(stage: Stage, logged: str, repeated: str) -> None:
     if "confusion_sum" in run:
         counts = np.array(run["confusion_sum"])
         closeness["sums_never_predicted"] = int((counts.sum(axis=0) == 0).sum())
-        draw_confusion(Path("plots/confusion_sum.png"), ConfusionTable("sum", counts))
+        draw_confusion(Path("plots/confusion_sum.png"), "sum", counts)
     write_json(Path("curves.json"), closeness)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from digitsum.core.errors import DigitsumError
@@ -23,9 +22,9 @@ from digitsum.core.numerics import Compute
 from digitsum.core.params import check_choice
 from digitsum.core.runner import Stage
 from digitsum.data.splits import Split
-from digitsum.evaluation.metrics import headline_metrics, labels_and_predictions
+from digitsum.evaluation.metrics import confusion_counts, headline_metrics
 from digitsum.evaluation.params import Evaluate
-from digitsum.evaluation.predict import AllNumbersScore, Predictions, correct_with_all_numbers, encode_images, predict
+from digitsum.evaluation.predict import Predictions, correct_with_all_numbers, encode_images, predict
 from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
 from digitsum.mnist.params import Mnist
 from digitsum.model.network import Network
@@ -96,7 +95,10 @@ def train_and_score(
     features = encode_images(network, test.images)
     predictions = predict(network, test, features)
     correct, both_correct = correct_with_all_numbers(network, test, features)
-    all_numbers = AllNumbersScore(correct.double().mean().item(), both_correct.double().mean().item())
+    all_numbers = {
+        "sum_accuracy": correct.double().mean().item(),
+        "joint_accuracy": both_correct.double().mean().item(),
+    }
     scores: dict[str, Any] = headline_metrics(predictions, all_numbers, variant.evaluate.calibration_bins)
     parts: dict[str, Callable[[], Any]] = {
         "sums_correct": lambda: by_digit(correct, test.digits),
@@ -125,9 +127,7 @@ def curves(history: list[EpochResult]) -> dict[str, dict[str, list[float]]]:
 
 def confusion_sum(predictions: Predictions) -> list[list[int]]:
     """Return the counts of actual (rows) against predicted (columns) sums."""
-    actual, predicted, classes = labels_and_predictions(predictions)["sum"]
-    counts: list[list[int]] = confusion_matrix(actual, predicted, labels=range(classes)).tolist()
-    return counts
+    return confusion_counts(predictions, "sum").tolist()
 
 
 def last_batch(predictions: Predictions, batch_size: int) -> dict[str, int]:

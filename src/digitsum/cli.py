@@ -8,10 +8,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import digitsum
-from digitsum.core.errors import DigitsumError
+from digitsum.core.errors import DigitsumError, one_line_errors
 
 GOT_WORSE = 3  # exit status, told from 1 for an error
 
@@ -19,7 +18,7 @@ GOT_WORSE = 3  # exit status, told from 1 for an error
 def main() -> None:
     """Run the command line; a foreseen failure prints one line and exits with 1."""
     parser = argparse.ArgumentParser(prog="digitsum", description="Digit and sum from an MNIST image and a number.")
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the installed version and exit")
+    parser.add_argument("--version", action="version", version=f"digitsum {digitsum.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
     info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
@@ -34,22 +33,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     try:
-        if options.command == "info":
-            info(options.file)
-        else:
-            report(options.base, options.head, options.output, options.fail_on == "worse")
-        sys.stdout.flush()
-    except DigitsumError as error:
-        sys.exit(f"error: {error}")
+        with one_line_errors():
+            if options.command == "info":
+                info(options.file)
+            else:
+                report(options.base, options.head, options.output, options.fail_on == "worse")
+            sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; nothing more shall be written, at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _ShowVersion(argparse.Action):
-    # argparse's own action needs the version before it is asked for, and the metadata takes 20 ms to read.
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"digitsum {digitsum.__version__}")
-        parser.exit()
 
 
 def info(path: Path) -> None:
@@ -61,7 +52,7 @@ def info(path: Path) -> None:
 
     tensors, config = load_tensors(path)
     for key, value in config.items():
-        shown = ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, dict) else value
+        shown = ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
         print(f"{key}: {shown}")
     for name, tensor in tensors.items():
         print(f"{name}: {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")

@@ -118,7 +118,7 @@ def curve(
 
 def accuracy(network: Network, test: Split, images: Tensor) -> float:
     """Return the joint accuracy over `images`, uint8 [M, 28, 28], in place of those of `test`, with all ten numbers."""
-    return round(score_all_numbers(network, test, encode_images(network, images)).joint_accuracy, 4)
+    return round(score_all_numbers(network, test, encode_images(network, images))["joint_accuracy"], 4)
 
 
 # --- What the predictions show -------------------------------------------------------------------------------------

@@ -1,42 +1,35 @@
-"""Metrics of a set of predictions: the headline and figures per class."""
+"""Metrics of a set of predictions: the headline, figures per class, and confusion counts."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from digitsum.evaluation.predict import AllNumbersScore, Predictions
+from digitsum.evaluation.predict import Predictions
 
 DECIMALS = 4  # what 10,000 test images can carry: one image is 0.0001
+FIGURES = ("class", "precision", "recall", "f1", "support", "tp", "fp", "fn", "tn")
 
 
 def headline_metrics(
-    predictions: Predictions, all_numbers: AllNumbersScore, calibration_bins: int
+    predictions: Predictions, all_numbers: dict[str, float], calibration_bins: int
 ) -> dict[str, dict[str, float]]:
     """Return accuracies (0-1), losses (mean cross-entropy in nats) and calibration errors (0-1), rounded."""
-    digit_correct = predictions.predicted_digits == predictions.digits
-    sum_correct = predictions.predicted_sums == predictions.sums
-    metrics = {
-        "digit": {
-            "accuracy": _mean(digit_correct),
-            "loss": _mean(predictions.digit_loss),
-            "calibration_error": calibration_error(
-                predictions.digit_probabilities, predictions.digits, calibration_bins
-            ),
-        },
-        "sum": {
-            "accuracy": _mean(sum_correct),
-            "loss": _mean(predictions.sum_loss),
-            "calibration_error": calibration_error(predictions.sum_probabilities, predictions.sums, calibration_bins),
-        },
-        "joint": {"accuracy": _mean(digit_correct & sum_correct)},
-        "all_numbers": {
-            "sum_accuracy": all_numbers.sum_accuracy,
-            "joint_accuracy": all_numbers.joint_accuracy,
-        },
-    }
+    metrics, correct = {}, {}
+    for answer, actual, probabilities, loss in (
+        ("digit", predictions.digits, predictions.digit_probabilities, predictions.digit_loss),
+        ("sum", predictions.sums, predictions.sum_probabilities, predictions.sum_loss),
+    ):
+        correct[answer] = probabilities.argmax(dim=1) == actual
+        metrics[answer] = {
+            "accuracy": correct[answer].double().mean().item(),
+            "loss": loss.double().mean().item(),
+            "calibration_error": calibration_error(probabilities, actual, calibration_bins),
+        }
+    joint_accuracy = (correct["digit"] & correct["sum"]).double().mean().item()
+    metrics |= {"joint": {"accuracy": joint_accuracy}, "all_numbers": all_numbers}
     return {group: {key: round(value, DECIMALS) for key, value in values.items()} for group, values in metrics.items()}
 
 
@@ -60,34 +53,26 @@ def per_class_metrics(predictions: Predictions) -> dict[str, list[dict[str, Any]
     Lists, because DVC then takes the 29 classes for a table and not for 232 separate metrics.
     """
     table = {}
-    for answer, (actual, predicted, classes) in labels_and_predictions(predictions).items():
-        labels = range(classes)
-        ratios = precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0)
-        counts = multilabel_confusion_matrix(actual, predicted, labels=labels)
-        table[answer] = [
-            {
-                "class": label,
-                "precision": round(float(precision), DECIMALS),
-                "recall": round(float(recall), DECIMALS),
-                "f1": round(float(f1), DECIMALS),
-                "support": int(support),
-                "tp": int(tp),
-                "fp": int(fp),
-                "fn": int(fn),
-                "tn": int(tn),
-            }
-            for label, precision, recall, f1, support, ((tn, fp), (fn, tp)) in zip(labels, *ratios, counts, strict=True)
+    for answer in ("digit", "sum"):
+        actual, predicted, labels = _labels_and_predictions(predictions, answer)
+        *ratios, support = precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0)
+        tn, fp, fn, tp = multilabel_confusion_matrix(actual, predicted, labels=labels).reshape(-1, 4).T
+        columns = [
+            labels,
+            *([round(value, DECIMALS) for value in ratio.tolist()] for ratio in ratios),
+            *(counts.tolist() for counts in (support, tp, fp, fn, tn)),
         ]
+        table[answer] = [dict(zip(FIGURES, row, strict=True)) for row in zip(*columns, strict=True)]
     return table
 
 
-def labels_and_predictions(predictions: Predictions) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64], int]]:
-    """Return for each answer the actual classes, the predicted ones, int64 [P], and the number of classes."""
-    return {
-        "digit": (predictions.digits.numpy(), predictions.predicted_digits.numpy(), 10),
-        "sum": (predictions.sums.numpy(), predictions.predicted_sums.numpy(), 19),
-    }
+def confusion_counts(predictions: Predictions, answer: str) -> NDArray[np.int64]:
+    """Return counts, int64 [C, C], of actual (rows) against predicted (columns) classes of `answer`: digit or sum."""
+    actual, predicted, labels = _labels_and_predictions(predictions, answer)
+    return confusion_matrix(actual, predicted, labels=labels)
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
+def _labels_and_predictions(predictions: Predictions, answer: str) -> tuple[NDArray[Any], NDArray[Any], range]:
+    if answer == "digit":
+        return predictions.digits.numpy(), predictions.predicted_digits.numpy(), range(10)
+    return predictions.sums.numpy(), predictions.predicted_sums.numpy(), range(19)

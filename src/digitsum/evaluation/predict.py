@@ -52,14 +52,6 @@ class Predictions:
         return self.sum_probabilities.argmax(dim=1)
 
 
-@dataclass(frozen=True)
-class AllNumbersScore:
-    """Accuracies over every test image with every number 0-9, each in 0-1."""
-
-    sum_accuracy: float
-    joint_accuracy: float
-
-
 @torch.no_grad()
 def encode_images(network: Network, images: Tensor) -> ImageFeatures:
     """Encode uint8 `images` [M, 28, 28], each once, whatever numbers come with them."""
@@ -118,10 +110,10 @@ def correct_with_all_numbers(network: Network, split: Split, features: ImageFeat
     return torch.stack(sum_correct), torch.stack(both_correct)
 
 
-def score_all_numbers(network: Network, split: Split, features: ImageFeatures) -> AllNumbersScore:
-    """Score every image of `split` with all ten numbers, so that the drawn numbers do not matter."""
-    correct = correct_with_all_numbers(network, split, features)
-    return AllNumbersScore(*(one.double().mean().item() for one in correct))
+def score_all_numbers(network: Network, split: Split, features: ImageFeatures) -> dict[str, float]:
+    """Return the accuracies, 0-1, over every image of `split` with all ten numbers: the drawn ones do not matter."""
+    correct, both_correct = correct_with_all_numbers(network, split, features)
+    return {"sum_accuracy": correct.double().mean().item(), "joint_accuracy": both_correct.double().mean().item()}
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:

@@ -25,8 +25,7 @@ def draw_pairs(path: Path, splits: dict[str, Split]) -> None:
 
 def _draw_samples(axis: Axes, split: Split) -> None:
     axis.set_title("image + number = sum: the first pairs of the training split")
-    images, *inputs = split[: SHEET_ROWS * SHEET_COLUMNS]
-    digits, numbers = (part.tolist() for part in inputs)
+    images, digits, numbers = split[: SHEET_ROWS * SHEET_COLUMNS]
     captions = [f"{digit} + {number} = {digit + number}" for digit, number in zip(digits, numbers, strict=True)]
     draw_sheet(axis, list(images.numpy()), captions, SHEET_ROWS, SHEET_COLUMNS)
 

@@ -22,16 +22,10 @@ def make_splits(raw: RawMnist, params: Pair) -> dict[str, Split]:
     Raises DigitsumError if a draw or its rest has fewer than one image a digit.
     """
     seed, pairs_per_image = params.seed, params.pairs_per_image
-    train_images, train_digits = (
-        torch.from_numpy(raw.train_images.copy()),
-        torch.from_numpy(raw.train_labels.copy()),
-    )
+    train_images, train_digits = torch.tensor(raw.train_images), torch.tensor(raw.train_labels)
     numbers = draw_numbers(len(train_images), pairs_per_image, "train", seed)
-    test = paired(
-        torch.from_numpy(raw.test_images.copy()),
-        torch.from_numpy(raw.test_labels.copy()),
-        draw_numbers(len(raw.test_images), pairs_per_image, "test", seed),
-    )
+    test_numbers = draw_numbers(len(raw.test_images), pairs_per_image, "test", seed)
+    test = paired(torch.tensor(raw.test_images), torch.tensor(raw.test_labels), test_numbers)
     train, validation = torch.arange(len(train_images)), test
     if params.validation_size:
         train, drawn = _stratified(train, train_digits, "validation_size", params.validation_size, seed)

@@ -29,6 +29,14 @@ def new_axis(figure: Figure, left: float, right: float, bottom: float, top: floa
     return figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
 
+def label_classes(axis: Axes, answer: str, classes: int) -> None:
+    """Label the axes of a confusion matrix of `answer`, digit or sum."""
+    axis.set_xlabel(f"predicted {answer}")
+    axis.set_ylabel(f"true {answer}")
+    axis.set_xticks(range(classes))
+    axis.set_yticks(range(classes))
+
+
 def draw_sheet(axis: Axes, images: Sequence[NDArray[Any]], captions: Sequence[str], rows: int, columns: int) -> None:
     """Draw uint8 images [28, 28] in rows on one axis, each under its caption, which may have several lines."""
     width, height = 36, 32 + 5 * max((caption.count("\n") + 1 for caption in captions), default=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.plotting.canvas import draw_sheet, new_axis, new_figure, save_png
+from digitsum.plotting.canvas import draw_sheet, label_classes, new_axis, new_figure, save_png
 from digitsum.report.compare import Comparison, correct
 from digitsum.report.revisions import Predictions
 
@@ -22,10 +22,7 @@ def draw_confusion_change(path: Path, comparison: Comparison, answer: str) -> No
     for actual, predicted in zip(*np.nonzero(change), strict=True):
         axis.text(predicted, actual, f"{change[actual, predicted]:+}", ha="center", va="center", fontsize=8)
     axis.set_title(f"{answer}: predictions of head minus predictions of base", fontsize=11)
-    axis.set_xlabel(f"predicted {answer}")
-    axis.set_ylabel(f"true {answer}")
-    axis.set_xticks(range(classes))
-    axis.set_yticks(range(classes))
+    label_classes(axis, answer, classes)
     save_png(path, figure)
 
 

@@ -30,16 +30,12 @@ def print_epoch(result: EpochResult, epochs: float) -> None:
 
 def write_history(curves: Path, latest: Path, history: Sequence[EpochResult], cost: dict[str, int]) -> None:
     """Write all epochs so far to the CSV file `curves`; the `cost` and the last epoch to the JSON file `latest`."""
-    write_curves(curves, history)
+    # In long form, because DVC draws one column against another.
+    write_csv(curves, ["epoch", "score", "split", "value"], curve_rows(history))
     last: dict[str, dict[str, float]] = {"training": {}, "validation": {}}
     for score, split, value in _scores(history[-1]):
         last[split][score] = value
     write_json(latest, {**cost, "epoch": history[-1].epoch, **last})
-
-
-def write_curves(path: Path, history: Sequence[EpochResult]) -> None:
-    """Write a CSV table in long form, a row for each epoch, score and split: DVC draws one column against another."""
-    write_csv(path, ["epoch", "score", "split", "value"], curve_rows(history))
 
 
 def curve_rows(history: Sequence[EpochResult]) -> list[tuple[int, str, str, float]]:
