@@ -1,13 +1,11 @@
 """The figure of the paired data: a sheet of samples, and how digits, numbers and sums are distributed."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from digitsum.data.splits import Split
 from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, draw_sheet, new_axis, new_figure, save_png
@@ -31,16 +29,11 @@ def _draw_samples(axis: Axes, split: Split) -> None:
 
 
 def _draw_distributions(figure: Figure, splits: dict[str, Split]) -> None:
-    of_pairs: dict[str, Callable[[Split], Tensor]] = {
-        "digit": lambda split: split.digits[split.image_index],
-        "number": lambda split: split.numbers,
-        "sum": lambda split: split.sums,
-    }
-    for row, (quantity, values) in enumerate(of_pairs.items()):
+    for row, (quantity, classes) in enumerate({"digit": 10, "number": 10, "sum": 19}.items()):
         axis = new_axis(figure, left=9.8, right=0.1, bottom=0.5 + 2 * (2 - row), top=0.4 + 2 * row)
-        classes = 19 if quantity == "sum" else 10
         for place, ((name, split), colour) in enumerate(zip(splits.items(), [BLUE, ORANGE, GREEN], strict=True)):
-            share = torch.bincount(values(split), minlength=classes).numpy() / len(split)
+            values = {"digit": split.digits[split.image_index], "number": split.numbers, "sum": split.sums}[quantity]
+            share = torch.bincount(values, minlength=classes).numpy() / len(split)
             label = f"{name} {len(split):,}"
             positions = np.arange(classes) + (place - 1) * 0.27
             # Lines as broad as bars, in points: one object, where bar() would make one for each class.

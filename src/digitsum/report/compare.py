@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitsum.core.params import settings_digest
-from digitsum.report.revisions import Predictions, Run
+from digitsum.report.revisions import RecordedPredictions, Run
 from digitsum.report.significance import (
     LEVEL,
     Difference,
     holm,
-    paired,
+    paired_difference,
     precision_p,
     probability_of_beating,
     share_of_pairs,
-    unpaired,
+    unpaired_difference,
     wilson,
 )
 
@@ -32,7 +32,8 @@ GROUP, LAST_NAME = 0, -1  # parts of a parameter's name, as in compute.threads
 class Score:
     """An accuracy, 0-1, of both runs, each with its 95 % interval; the verdict on their difference, and its reason.
 
-    `p` is corrected for the other scores. `difference` and `p` are None if the runs cannot be compared.
+    `p` is corrected for the other scores. What follows the verdict is None if the runs cannot be compared; lost and
+    won, in images, also if predictions are missing.
     """
 
     name: str
@@ -40,9 +41,12 @@ class Score:
     head: float
     base_interval: tuple[float, float]
     head_interval: tuple[float, float]
-    difference: Difference | None
-    p: float | None
     verdict: str
+    p: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    lost: int | None = None
+    won: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,13 @@ def what_changed(base: Run, head: Run) -> dict[str, list[str]]:
         elif key in base.params and base.params[key] != value:
             parameters.append(f"`{key}` {_shown(base.params[key])} → {_shown(value)}")
     code = [
-        f"`{path}` ({', '.join((head if path in head.code else base).code[path][1])})"
-        for path in sorted(base.code.keys() | head.code.keys())
-        if base.code.get(path, ("", []))[0] != head.code.get(path, ("", []))[0]
+        f"`{path}` ({', '.join(stages)})"
+        for path, (_, stages) in sorted((base.code | head.code).items())
+        if base.code.get(path, [""])[0] != head.code.get(path, [""])[0]
     ]
     data = [
         f"`{path}`"
-        for path in sorted(base.results.keys() | head.results.keys())
+        for path in sorted(base.results | head.results)
         if path.startswith(("data/raw", "data/paired")) and base.results.get(path) != head.results.get(path)
     ]
     return {"parameters": parameters, "code": code, "data": data}
@@ -186,61 +190,59 @@ def _shown(value: Any) -> str:
 # --- Accuracies ----------------------------------------------------------------------------------------------------
 
 
-def correct(predictions: Predictions, score: str) -> NDArray[np.bool_]:
+def correct(predictions: RecordedPredictions, score: str) -> NDArray[np.bool_]:
     """Return which pairs are correct, bool [P], in digit, in sum, or in both ("joint")."""
-    return np.logical_and.reduce(
-        [predictions.predicted[answer] == predictions.actual[answer] for answer in SCORES[score]]
-    )
+    return np.all([predictions.predicted[answer] == predictions.actual[answer] for answer in SCORES[score]], axis=0)
 
 
-def by_image(predictions: Predictions, score: str) -> NDArray[np.float64]:
+def by_image(predictions: RecordedPredictions, score: str) -> NDArray[np.float64]:
     """Return the share of each image's pairs that are correct, float [M], in the order of the images."""
     return share_of_pairs(predictions.image, correct(predictions, score))
 
 
-def same_pairs(base: Predictions, head: Predictions) -> bool:
+def same_pairs(base: RecordedPredictions, head: RecordedPredictions) -> bool:
     """Return whether both models predicted the same images with the same numbers."""
     return np.array_equal(base.image, head.image) and np.array_equal(base.number, head.number)
 
 
-def _test_set(run: Run) -> dict[str, Any]:
-    last_names = {key.rpartition(".")[2]: value for key, value in run.params.items()}
-    return {name: last_names.get(name) for name in TEST_SET}
+def _test_set(run: Run) -> set[str]:
+    return {digest for key, digest in run.params.items() if key.endswith(TEST_SET)}
 
 
-def _from_predictions(base: Predictions, head: Predictions) -> list[Score]:
+def _from_predictions(base: RecordedPredictions, head: RecordedPredictions) -> list[Score]:
     shares = {name: (by_image(base, name), by_image(head, name)) for name in SCORES}
     # Digit, sum and joint are one question where they agree about every image, as they do with the fusion shift.
     questions = {name: (after - before).tobytes() for name, (before, after) in shares.items()}
-    differences = {name: paired(*both) for name, both in shares.items()}
-    changed = any(one.lost or one.won for one in differences.values())
+    differences = {name: paired_difference(*both) for name, both in shares.items()}
+    changed = any(difference.lost or difference.won for difference in differences.values())
     return _judge(differences, questions, len(np.unique(base.image)), changed)
 
 
 def _from_counts(base: Run, head: Run) -> list[Score]:
     images = _pairs(head)  # one each
     counts = {name: (round(_accuracy(base, name) * images), round(_accuracy(head, name) * images)) for name in SCORES}
-    differences = {name: unpaired(*both, images) for name, both in counts.items()}
+    differences = {name: unpaired_difference(*both, images) for name, both in counts.items()}
     return _judge(differences, counts, images, changed=base.results != head.results)
 
 
 def _judge(differences: dict[str, Difference], questions: dict[str, Any], images: int, changed: bool) -> list[Score]:
     """Return the scores with their verdicts; scores with equal `questions` are tested once."""
-    p_values = {questions[name]: one.p for name, one in differences.items()}
+    p_values = {questions[name]: difference.p for name, difference in differences.items()}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     scores = []
-    for name, one in differences.items():
-        p = corrected[questions[name]]
-        verdict = SAME if not changed else NOISE if p >= LEVEL else BETTER if one.change > 0 else WORSE
-        intervals = _interval(one.base, images), _interval(one.head, images)
-        scores.append(Score(name, one.base, one.head, *intervals, one, p, verdict))
+    for name, difference in differences.items():
+        p, base, head = corrected[questions[name]], difference.base, difference.head
+        verdict = SAME if not changed else NOISE if p >= LEVEL else BETTER if head > base else WORSE
+        accuracies = base, head, _interval(base, images), _interval(head, images)
+        tested = head - base, difference.interval, difference.lost, difference.won
+        scores.append(Score(name, *accuracies, verdict, p, *tested))
     return scores
 
 
 def _untested(name: str, base: Run, head: Run) -> Score:
     before, after = _accuracy(base, name), _accuracy(head, name)
     intervals = _interval(before, _pairs(base)), _interval(after, _pairs(head))
-    return Score(name, before, after, *intervals, None, None, UNKNOWN)
+    return Score(name, before, after, *intervals, UNKNOWN)
 
 
 def _pairs(run: Run) -> int:
@@ -264,7 +266,7 @@ def _overall(scores: list[Score]) -> str:
 # --- Classes -------------------------------------------------------------------------------------------------------
 
 
-def changed_classes(base: Predictions, head: Predictions) -> list[ClassChange]:
+def changed_classes(base: RecordedPredictions, head: RecordedPredictions) -> list[ClassChange]:
     """Return the classes whose recall or precision changed beyond noise, after Holm's correction for all of them.
 
     Where images have several pairs, precision is tested on the first pair of each.
@@ -274,21 +276,21 @@ def changed_classes(base: Predictions, head: Predictions) -> list[ClassChange]:
     for answer, classes in CLASSES.items():
         if answer == "sum" and not same_pairs(base, head):
             continue
-        actual = base.actual[answer][firsts[0]]
+        labels = base.actual[answer][firsts[0]]
         predicted = [run.predicted[answer][first] for run, first in zip((base, head), firsts, strict=True)]
         for label in range(classes):
             if label in base.actual[answer]:
-                one = paired(_recalls(base, answer, label), _recalls(head, answer, label))
-                changes.append(ClassChange(answer, label, "recall", one.base, one.head, one.p))
-            before, after = (column == label for column in predicted)
-            precisions = [float((actual[one] == label).mean()) if one.any() else 0.0 for one in (before, after)]
-            p = precision_p(actual == label, before, after)
+                recall = paired_difference(_recalls(base, answer, label), _recalls(head, answer, label))
+                changes.append(ClassChange(answer, label, "recall", recall.base, recall.head, recall.p))
+            actual, (before, after) = labels == label, (column == label for column in predicted)
+            precisions = [float(actual[found].mean()) if found.any() else 0.0 for found in (before, after)]
+            p = precision_p(actual, before, after)
             changes.append(ClassChange(answer, label, "precision", precisions[0], precisions[1], p))
     corrected = holm([change.p for change in changes])
     return [replace(change, p=p) for change, p in zip(changes, corrected, strict=True) if p < LEVEL]
 
 
-def _recalls(predictions: Predictions, answer: str, label: int) -> NDArray[np.float64]:
+def _recalls(predictions: RecordedPredictions, answer: str, label: int) -> NDArray[np.float64]:
     """Return the correct share of the pairs of a class, float [M], for each image that has such pairs."""
     members = predictions.actual[answer] == label
     return share_of_pairs(predictions.image[members], predictions.predicted[answer][members] == label)

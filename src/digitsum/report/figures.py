@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from digitsum.plotting.canvas import draw_sheet, label_classes, new_axis, new_figure, save_png
 from digitsum.report.compare import Comparison, correct
-from digitsum.report.revisions import Predictions
+from digitsum.report.revisions import RecordedPredictions
 
 IMAGES_A_ROW, ROWS = 10, 3  # of each kind on the sheet
 
@@ -52,7 +52,7 @@ def draw_changed_images(path: Path, comparison: Comparison, images: NDArray[np.u
     save_png(path, figure)
 
 
-def _caption(predictions: Predictions, image: int) -> str:
+def _caption(predictions: RecordedPredictions, image: int) -> str:
     """Return digit, number and predictions of an image: of its first wrong pair, or of the first if none is wrong."""
     pairs = np.flatnonzero(predictions.image == image)
     pair = pairs[correct(predictions, "joint")[pairs].argmin()]

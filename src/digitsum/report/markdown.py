@@ -1,6 +1,7 @@
 """A comparison as Markdown, in the order in which a reviewer asks, and as JSON."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -10,17 +11,7 @@ from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Compari
 from digitsum.report.revisions import SEED_RUNS, Run
 
 SHOWN = 12  # names of a kind in the first lines; the JSON has them all
-
-
-def _training_seconds(run: Run) -> float | None:
-    return round(median(scores["cpu_seconds"] for scores in run.seeds.values())) if run.seeds else None
-
-
-COSTS: dict[str, Callable[[Run], float | None]] = {
-    "weights": lambda run: run.metrics.get("weights"),
-    "floating-point operations an image": lambda run: run.metrics.get("flop_per_image"),
-    "CPU-seconds of training": _training_seconds,
-}
+FLOP = "flop_per_image"
 
 
 def to_markdown(comparison: Comparison, figures: dict[str, str]) -> str:
@@ -75,45 +66,34 @@ def _changes(comparison: Comparison) -> Iterator[str]:
 
 def score_table(scores: list[Score]) -> str:
     """Return the accuracies, in percent, and the verdicts on their differences."""
-    return markdown_table(
-        ["accuracy %", "base", "head", "difference", "images lost, won", "p", ""],
-        [
-            [
-                score.name,
-                _with_interval(score.base, score.base_interval),
-                _with_interval(score.head, score.head_interval),
-                *_difference(score),
-                f"**{score.verdict}**",
-            ]
-            for score in scores
-        ],
-    )
+    rows = []
+    for score in scores:
+        base, head = _with_interval(score.base, score.base_interval), _with_interval(score.head, score.head_interval)
+        rows.append([score.name, base, head, *_difference(score), f"**{score.verdict}**"])
+    return markdown_table(["accuracy %", "base", "head", "difference", "images lost, won", "p", ""], rows)
 
 
 def _difference(score: Score) -> tuple[str, str, str]:
-    one = score.difference
-    if one is None:
+    if score.difference is None or score.interval is None:
         return "", "", ""
-    images = "not known" if one.lost is None else f"{one.lost}, {one.won}"
-    return _with_interval(one.change, (one.low, one.high), sign="+"), images, _shown_p(score.p)
+    images = "not known" if score.lost is None else f"{score.lost}, {score.won}"
+    return _with_interval(score.difference, score.interval, sign="+"), images, _shown_p(score.p)
 
 
 def _how_tested(scores: list[Score]) -> str:
-    kinds = {None if score.difference is None else score.difference.lost is not None for score in scores}
-    if kinds == {True}:
-        how = "exact McNemar test over the images that differ, and Bonett and Price's interval"
-    elif kinds == {False}:
+    if scores[0].difference is None:
+        return "In brackets: 95 % (Wilson)."
+    if scores[0].lost is None:
         how = "Fisher's exact test and Newcombe's interval, as if of different images: they find less"
     else:
-        return "In brackets: 95 % (Wilson)."
+        how = "exact McNemar test over the images that differ, and Bonett and Price's interval"
     return f"In brackets: 95 %, each by itself (Wilson; the difference: {how}). p is Holm's, for all three."
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:
     if same_configuration(comparison.base, comparison.head):
         return
-    runs = {"base": comparison.base, "head": comparison.head}
-    for name, run in runs.items():
+    for name, run in (("base", comparison.base), ("head", comparison.head)):
         if len(run.seeds) > 1:
             joint = [100 * scores["joint"] for scores in run.seeds.values()]
             yield f"- {name} over {len(joint)} seeds: joint {mean(joint):.2f} ± {stdev(joint):.2f} %"
@@ -133,8 +113,8 @@ def _classes(comparison: Comparison) -> str:
     if not comparison.classes:
         return "No class changed beyond noise, in recall or precision (Holm, for all looked at)."
     rows = [
-        [f"{one.answer} {one.label}", one.figure, f"{100 * one.base:.2f}", f"{100 * one.head:.2f}", _shown_p(one.p)]
-        for one in comparison.classes
+        [f"{answer} {label}", figure, f"{100 * base:.2f}", f"{100 * head:.2f}", _shown_p(p)]
+        for answer, label, figure, base, head, p in map(astuple, comparison.classes)
     ]
     table = markdown_table(["class", "", "base %", "head %", "p"], rows)
     return f"Classes that changed beyond noise (Holm, for all looked at):\n\n{table}"
@@ -143,17 +123,26 @@ def _classes(comparison: Comparison) -> str:
 def _cost(comparison: Comparison) -> str:
     base, head = comparison.base, comparison.head
     elsewhere = ", not on the same machine" if base.machines != head.machines and base.seeds and head.seeds else ""
+    costs = {
+        "weights": (base.metrics.get("weights"), head.metrics.get("weights"), ""),
+        "floating-point operations an image": (base.metrics.get(FLOP), head.metrics.get(FLOP), ""),
+        "CPU-seconds of training": (_training_seconds(base), _training_seconds(head), elsewhere),
+    }
     parts = [
-        f"{name} {_shown(of(base))} → {_shown(of(head))}{elsewhere if of is _training_seconds else ''}"
-        for name, of in COSTS.items()
-        if of(base) != of(head)
+        f"{name} {_shown(before)} → {_shown(after)}{where}"
+        for name, (before, after, where) in costs.items()
+        if before != after
     ]
-    return f"Cost: {'; '.join(parts)}." if parts else "Cost: unchanged."
+    return f"Cost: {'; '.join(parts) or 'unchanged'}."
+
+
+def _training_seconds(run: Run) -> float | None:
+    return round(median(scores["cpu_seconds"] for scores in run.seeds.values())) if run.seeds else None
 
 
 def _other_figures(comparison: Comparison) -> str:
     base, head = comparison.base.metrics, comparison.head.metrics
-    shown_above = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", "flop_per_image"}
+    shown_above = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", FLOP}
     rows = [
         [key, _shown(base.get(key)), _shown(head.get(key))]
         for key in {**base, **head}
@@ -173,21 +162,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "verdict": comparison.verdict,
         "changed": comparison.changed,
         "scores": {
-            score.name: {
-                "base": score.base,
-                "head": score.head,
-                "base_interval": score.base_interval,
-                "head_interval": score.head_interval,
-                "verdict": score.verdict,
-                "p": score.p,
-                "difference": None if score.difference is None else score.difference.change,
-                "interval": None if score.difference is None else (score.difference.low, score.difference.high),
-                "lost": None if score.difference is None else score.difference.lost,
-                "won": None if score.difference is None else score.difference.won,
-            }
+            score.name: {key: value for key, value in vars(score).items() if key != "name"}
             for score in comparison.scores
         },
-        "classes": [vars(one) for one in comparison.classes],
+        "classes": [vars(changed) for changed in comparison.classes],
         "images_lost": comparison.lost.tolist(),
         "images_won": comparison.won.tolist(),
         "probability_head_beats_base": comparison.beats,

@@ -34,7 +34,7 @@ CODE = ("src/", "stages/")
 
 
 @dataclass(frozen=True)
-class Predictions:
+class RecordedPredictions:
     """Labels and predictions of P test pairs, all int64 [P]; actual and predicted have a "digit" and a "sum"."""
 
     image: NDArray[np.int64]
@@ -68,7 +68,7 @@ class Run:
     results: dict[str, str]
     metrics: dict[str, float]
     confusion: dict[str, NDArray[np.int64]]
-    predictions: Predictions | None
+    predictions: RecordedPredictions | None
     stale: list[str]
     seeds: dict[int, dict[str, float]]
     machines: str
@@ -137,8 +137,7 @@ class Files:
 
     def bytes(self, path: str) -> bytes:
         """Return a file's content. Raises OSError if it is not there."""
-        content: bytes = self.files.read_bytes(path)
-        return content
+        return self.files.read_bytes(path)
 
     def text(self, path: str) -> str:
         """Return a text file's content. Raises OSError if it is not there."""
@@ -178,14 +177,14 @@ def folder_digest(path: str, content: dict[str, str]) -> str:
     return str(tree.oid)
 
 
-def read_predictions(files: Files) -> Predictions | None:
+def read_predictions(files: Files) -> RecordedPredictions | None:
     """Return the predictions of a revision's model, None if they are not in DVC's cache or in a remote."""
     try:
         stored = files.tensors(PREDICTIONS)
     except OSError:
         return None
     columns = {name: column.astype(np.int64) for name, column in stored.items() if column.ndim == 1}
-    return Predictions(
+    return RecordedPredictions(
         image=columns["image_index"],
         number=columns["number"],
         actual={answer: columns[answer] for answer in ("digit", "sum")},

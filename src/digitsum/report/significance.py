@@ -30,16 +30,10 @@ class Difference:
 
     base: float
     head: float
-    low: float
-    high: float
+    interval: tuple[float, float]
     p: float
     lost: int | None = None
     won: int | None = None
-
-    @property
-    def change(self) -> float:
-        """How much better head is than base, -1 to 1."""
-        return self.head - self.base
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
@@ -57,7 +51,7 @@ def share_of_pairs(image: NDArray[np.int64], correct: NDArray[np.bool_]) -> NDAr
     return np.bincount(place, correct) / pairs
 
 
-def paired(base: NDArray[np.float64], head: NDArray[np.float64]) -> Difference:
+def paired_difference(base: NDArray[np.float64], head: NDArray[np.float64]) -> Difference:
     """Compare two models on the same images; `base` and `head`, float [M], are the correct share of each image.
 
     The p-value is that of the exact sign test over the images that differ. With one pair an image this is McNemar's
@@ -70,11 +64,11 @@ def paired(base: NDArray[np.float64], head: NDArray[np.float64]) -> Difference:
     spread = np.sqrt(((change**2).sum() + 2) / (images + 2) - centre**2)
     reach = Z * spread / np.sqrt(images + 2)
     p = binomtest(lost, lost + won).pvalue if lost + won else 1.0
-    low, high = max(-1.0, centre - reach), min(1.0, centre + reach)
-    return Difference(float(base.mean()), float(head.mean()), float(low), float(high), float(p), lost, won)
+    interval = float(max(-1.0, centre - reach)), float(min(1.0, centre + reach))
+    return Difference(float(base.mean()), float(head.mean()), interval, float(p), lost, won)
 
 
-def unpaired(base_correct: int, head_correct: int, total: int) -> Difference:
+def unpaired_difference(base_correct: int, head_correct: int, total: int) -> Difference:
     """Compare two models by how many of `total` images each has correct, when it is not known which images.
 
     Fisher's exact test and Newcombe's interval (1998, Statistics in Medicine 17, method 10) assume different images
@@ -85,7 +79,7 @@ def unpaired(base_correct: int, head_correct: int, total: int) -> Difference:
     p = fisher_exact([[base_correct, total - base_correct], [head_correct, total - head_correct]]).pvalue
     low = head - base - np.hypot(head - head_low, base_high - base)
     high = head - base + np.hypot(head_high - head, base - base_low)
-    return Difference(base, head, float(low), float(high), float(p))
+    return Difference(base, head, (float(low), float(high)), float(p))
 
 
 def precision_p(actual: NDArray[np.bool_], base: NDArray[np.bool_], head: NDArray[np.bool_]) -> float:
