@@ -8,11 +8,11 @@ import pytest
 
 from digitsum.report.significance import (
     holm,
-    paired,
+    paired_difference,
     precision_p,
     probability_of_beating,
     share_of_pairs,
-    unpaired,
+    unpaired_difference,
     wilson,
 )
 
@@ -37,7 +37,7 @@ def models(lost, won, both_correct=0, both_wrong=0):
     ],
 )
 def test_the_interval_of_one_accuracy_is_wilsons(correct, total, low, high):
-    assert wilson(correct, total) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_the_interval_of_one_accuracy_is_wilsons(correct, total, low, high):
     ],
 )
 def test_the_unpaired_interval_is_newcombes(base, head, low, high):
-    difference = unpaired(base, head, 10)
-    assert difference.change == (head - base) / 10
-    assert (difference.low, difference.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    difference = unpaired_difference(base, head, 10)
+    assert (difference.base, difference.head) == (base / 10, head / 10)
+    assert difference.interval == pytest.approx((low, high), abs=5e-5)
     assert difference.lost is None
 
 
@@ -60,7 +60,7 @@ def test_the_smallest_difference_that_is_called_real(differing, least):
     found = [
         won - lost
         for lost, won in ((differing - won, won) for won in range(differing // 2, differing + 1))
-        if paired(*models(lost, won, both_correct=10_000 - differing)).p < 0.05
+        if paired_difference(*models(lost, won, both_correct=10_000 - differing)).p < 0.05
     ]
     assert min(found) == least
 
@@ -72,7 +72,7 @@ def test_the_smallest_difference_that_is_called_real(differing, least):
 def test_the_paired_p_is_the_part_of_all_swaps_that_are_as_extreme(lost, won):
     seen = abs(won - lost)
     swaps = list(itertools.product([-1, 1], repeat=lost + won))
-    assert paired(*models(lost, won, 4, 2)).p == pytest.approx(
+    assert paired_difference(*models(lost, won, 4, 2)).p == pytest.approx(
         sum(abs(sum(swap)) >= seen for swap in swaps) / len(swaps)
     )
 
@@ -109,30 +109,31 @@ def test_fishers_test_adds_up_the_tables_that_are_as_unlikely():
         a: comb(total, a) * comb(total, base + head - a) for a in range(total + 1) if 0 <= base + head - a <= total
     }
     as_unlikely = sum(count for count in tables.values() if count <= tables[base])
-    assert unpaired(base, head, total).p == pytest.approx(as_unlikely / sum(tables.values()))
+    assert unpaired_difference(base, head, total).p == pytest.approx(as_unlikely / sum(tables.values()))
 
 
 # --- Properties ----------------------------------------------------------------------------------------------------
 
 
 def test_two_equal_models_differ_by_nothing():
-    difference = paired(*models(0, 0, both_correct=9_960, both_wrong=40))
-    assert (difference.change, difference.lost, difference.won, difference.p) == (0, 0, 0, 1)
-    assert difference.low < 0 < difference.high
+    difference = paired_difference(*models(0, 0, both_correct=9_960, both_wrong=40))
+    assert (difference.base, difference.lost, difference.won, difference.p) == (difference.head, 0, 0, 1)
+    assert difference.interval[0] < 0 < difference.interval[1]
 
 
 def test_an_image_counts_once_however_many_pairs_it_has():
     base, head = models(lost=3, won=12, both_correct=200)
     part = [0.5 * model + 0.5 for model in (base, head)]  # of two pairs, one is correct with both models
-    assert paired(*part).p == paired(base, head).p
-    assert paired(*part).change == pytest.approx(paired(base, head).change / 2)
+    whole, halved = paired_difference(base, head), paired_difference(*part)
+    assert halved.p == whole.p
+    assert halved.head - halved.base == pytest.approx((whole.head - whole.base) / 2)
 
 
 def test_the_paired_interval_sees_more_than_the_unpaired_one():
     base, head = models(lost=5, won=20, both_correct=9_900, both_wrong=75)
-    one, other = paired(base, head), unpaired(int(base.sum()), int(head.sum()), len(base))
-    assert one.change == pytest.approx(other.change)
-    assert one.high - one.low < (other.high - other.low) / 2
+    one, other = paired_difference(base, head), unpaired_difference(int(base.sum()), int(head.sum()), len(base))
+    assert (one.base, one.head) == pytest.approx((other.base, other.head))
+    assert np.ptp(one.interval) < np.ptp(other.interval) / 2
     assert one.p < 0.01 < other.p
 
 
@@ -162,9 +163,9 @@ def draw_models(draws, images=10_000):
 
 def test_equal_models_are_told_apart_in_at_most_five_of_a_hundred_draws():
     draws = np.random.default_rng(0)
-    differences = [paired(*draw_models(draws)) for _ in range(2_000)]
-    assert np.mean([one.p < 0.05 for one in differences]) <= 0.05
-    outside = np.mean([not one.low <= 0 <= one.high for one in differences])
+    differences = [paired_difference(*draw_models(draws)) for _ in range(2_000)]
+    assert np.mean([difference.p < 0.05 for difference in differences]) <= 0.05
+    outside = np.mean([not low <= 0 <= high for low, high in (difference.interval for difference in differences)])
     assert 0.02 < outside <= 0.06  # an interval is a statement about 95 %, give or take its approximation
 
 
@@ -174,7 +175,7 @@ def test_pairs_that_share_an_image_raise_no_false_alarms():
     alarms = {"images": 0, "pairs": 0}
     for _ in range(2_000):
         pairs = [np.repeat(model, 10) for model in draw_models(draws, 1_000)]
-        alarms["images"] += paired(*(share_of_pairs(image, correct) for correct in pairs)).p < 0.05
-        alarms["pairs"] += paired(*pairs).p < 0.05
+        alarms["images"] += paired_difference(*(share_of_pairs(image, correct) for correct in pairs)).p < 0.05
+        alarms["pairs"] += paired_difference(*pairs).p < 0.05
     assert alarms["images"] / 2_000 <= 0.05
     assert alarms["pairs"] / 2_000 > 0.3
