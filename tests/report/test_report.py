@@ -96,6 +96,7 @@ def test_spoiled_images_are_noise_or_worse_by_their_number(images, verdict):
     assert score.interval[0] < -images / IMAGES < score.interval[1]
     assert len(comparison.lost) == images
     assert all(change.head < change.base for change in comparison.classes)
+    assert "exact McNemar test" in to_markdown(comparison, {})
     assert images == 60 or comparison.classes == []  # two of each class: which of them, nobody can tell
     assert compare(spoiled(images), BASE).verdict == (BETTER if verdict == WORSE else NOISE)
 
@@ -158,6 +159,7 @@ def test_several_pairs_an_image_count_as_one_image():
             {"fit.lr": 1},
             ["`train.lr` is called `fit.lr`, still 1", "`fit.rate` 1 is gone"],
         ),
+        ({"a.seed": 0}, {"b.seed": 0, "c.seed": 0}, ["`a.seed` 0 is gone", "`b.seed` 0 is new", "`c.seed` 0 is new"]),
         ({"a.seed": 0, "b.seed": 0}, {"c.seed": 0}, ["`a.seed` 0 is gone", "`b.seed` 0 is gone", "`c.seed` 0 is new"]),
     ],
 )
@@ -186,9 +188,11 @@ def test_without_predictions_the_counts_are_compared_and_the_cure_is_named(image
     assert comparison.scores[0].lost is None
     assert "predictions of base are not in DVC's cache or in a remote" in comparison.notes[0]
     assert "`dvc pull evaluate`" in comparison.notes[0]
+    text = to_markdown(comparison, {})
+    assert "Fisher's exact test" in text
     if images:
-        assert "| not known |" in cells(to_markdown(comparison, {}))
-        assert "No class changed" not in to_markdown(comparison, {})
+        assert "| not known |" in cells(text)
+        assert "No class changed" not in text
 
 
 def test_without_predictions_nothing_is_said_of_pairs_that_share_images():
