@@ -118,8 +118,7 @@ def compare(base: Run, head: Run) -> Comparison:
     common = base.seeds.keys() & head.seeds.keys()
     joint = [{seed: run.seeds[seed]["joint"] for seed in common} for run in (head, base)]
     beats = probability_of_beating(*joint) if common and not same_configuration(base, head) else None
-    changed = what_changed(base, head)
-    return Comparison(base, head, changed, _overall(scores), scores, classes, lost, won, beats, notes)
+    return Comparison(base, head, what_changed(base, head), _overall(scores), scores, classes, lost, won, beats, notes)
 
 
 # --- What changed --------------------------------------------------------------------------------------------------

@@ -47,9 +47,8 @@ def headline(comparison: Comparison) -> str:
         same = comparison.base.results == comparison.head.results
         what = "every output is the same, byte for byte" if same else "the same images are correct"
         return f"## No change\n\n{runs}: {what}."
-    title = comparison.verdict.capitalize()
     parts = [f"{verdict} in {_listed(names)}" for verdict, names in by_verdict.items() if names]
-    return f"## {title}\n\n{runs}: the trained model is {'; '.join(parts)}."
+    return f"## {comparison.verdict.capitalize()}\n\n{runs}: the trained model is {'; '.join(parts)}."
 
 
 def _changes(comparison: Comparison) -> Iterator[str]:
