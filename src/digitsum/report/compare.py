@@ -1,6 +1,6 @@
 """Two runs against each other: what changed, and which differences are more than noise."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -165,20 +165,13 @@ def _renamed(base: dict[str, Any], head: dict[str, Any], parts: Iterable[int]) -
     """
     names: dict[str, str] = {}
     for part in parts:
-        gone = _by_value_and_part(base, {*head, *names}, part)
-        new = _by_value_and_part(head, {*base, *names.values()}, part)
-        for mark, keys in gone.items():
-            if len(keys) == len(new.get(mark, [])) == 1:
-                names[keys[0]] = new[mark][0]
+        gone = [key for key in base if key not in head and key not in names]
+        new = [key for key in head if key not in base and key not in names.values()]
+        pairs = [(old, key) for old in gone for key in new if old.split(".")[part] == key.split(".")[part]]
+        pairs = [(old, key) for old, key in pairs if base[old] == head[key]]
+        olds, news = ([pair[place] for pair in pairs] for place in (0, 1))
+        names |= {old: key for old, key in pairs if olds.count(old) == news.count(key) == 1}
     return names
-
-
-def _by_value_and_part(params: dict[str, Any], without: Collection[str], part: int) -> dict[Any, list[str]]:
-    marks: dict[Any, list[str]] = {}
-    for key, value in params.items():
-        if key not in without:
-            marks.setdefault((repr(value), key.split(".")[part]), []).append(key)
-    return marks
 
 
 def _shown(value: Any) -> str:

@@ -30,11 +30,6 @@ class TrainingState:
     step: int = 0
     results: list[EpochResult] = field(default_factory=list)  # of the epochs that are done
 
-    def start_epoch(self, epoch: int) -> None:
-        """Count from the first step of `epoch`."""
-        self.epoch, self.step = epoch, 0
-        self.totals.zero_()
-
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of network, average and totals, by name: these themselves, no copies."""
         parts = {

@@ -91,7 +91,8 @@ def train_network(
         scores = mean_scores(state.totals, pairs, train), validate(scored, validation, train)
         _refuse_divergence(epoch, *scores, train)
         state.results.append(EpochResult(epoch, *scores))
-        state.start_epoch(epoch + 1)
+        state.epoch, state.step = epoch + 1, 0
+        state.totals.zero_()
         if checkpoint:
             checkpoint.save(state)
         if on_epoch:
