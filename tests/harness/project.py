@@ -27,6 +27,7 @@ class Project:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))},
             "MNIST_MIRROR": str(mirror),
+            "PYTHONPATH": str(folder / "src"),  # an installed digitsum points to the code of another folder
             "DVC_NO_ANALYTICS": "1",
         }
 
@@ -146,5 +147,4 @@ def install(project):
     (project.folder / ".venv/bin").symlink_to(Path(sys.prefix, "bin"))
     for mark in (".runs", ".tests"):
         (project.folder / ".venv" / mark).touch()
-    project.environment["PYTHONPATH"] = str(project.folder / "src")
     return project

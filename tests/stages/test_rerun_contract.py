@@ -173,8 +173,7 @@ def test_fetch_keeps_the_files_that_are_right_and_needs_no_source_for_them(proje
 
 
 def check(project):
-    """Run `make check` in the project, on its own code; return its exit code and what it printed."""
-    project.environment["PYTHONPATH"] = str(project.folder / "src")
+    """Run `make check` in the project; return its exit code and what it printed."""
     return project.run(sys.executable, "-m", "tools.check")
 
 
