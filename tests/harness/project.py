@@ -111,20 +111,20 @@ TINY_PARAMS = {
 }
 
 
+def copy_files(folder, without=()):
+    """Copy the files of this project that git knows or would add to `folder`; return their names."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {name for name in listed if (ROOT / name).exists() and not name.startswith(without)}
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return names
+
+
 def copy_project(folder, tiny_mnist):
-    """Copy the files of this project that git knows or would add, but for the pipeline's results; commit them."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in listed:
-        path = ROOT / name
-        if (path.is_file() or path.is_symlink()) and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / name, follow_symlinks=False)
+    """Copy the files of this project, but for the pipeline's results, to run on tiny data; commit them."""
+    copy_files(folder, without=("metrics/", "plots/", "dvc.lock"))
     project = Project(folder, tiny_mnist.folder)
     for name, digest in tiny_mnist.digests.items():
         project.set_param(f"mnist.{DIGEST_KEYS[name]}", digest)

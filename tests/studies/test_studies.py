@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-import subprocess
 from statistics import mean
 
 import pytest
 import yaml
-from harness.project import ROOT, Project, copy_project
+from harness.project import ROOT, Project, copy_files, copy_project
 from harness.tiny_mnist import DIGEST_KEYS
 
 from digitsum.core.errors import DigitsumError
@@ -388,17 +387,7 @@ def test_one_command_trains_a_baseline_and_compares_it_with_its_log(study):
 
 @pytest.mark.slow
 def test_in_a_fresh_clone_without_data_no_result_of_the_studies_is_stale(tmp_path):
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in names:
-        if (ROOT / name).exists():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
+    copy_files(tmp_path)
     clone = Project(tmp_path, tmp_path)
     clone.succeed("git", "init", "--quiet")
     assert "up to date" in Project(tmp_path / "studies", tmp_path).succeed("dvc", "status")

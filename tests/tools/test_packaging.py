@@ -4,7 +4,6 @@ import email
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness.project import ROOT
+from harness.project import ROOT, copy_files
 from harness.training import make_network
 
 VERSION = "9.8.7"  # another than that of the installed project, so that its metadata cannot be taken for the wheel's
@@ -49,12 +48,7 @@ class Built:
 def built(tmp_path_factory):
     """Build both distributions, without a network, from a copy of the project in which work has been done."""
     project, distributions = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("distributions")
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    names = {name for name in listed if (ROOT / name).is_file()}
-    for name in names:
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, project / name)
+    names = copy_files(project)
     for name in NOT_SOURCE:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("secret")
