@@ -27,10 +27,11 @@ from benchmarks.scaling import PAIRS, ROUNDS, run_alone
 from digitsum.core.numerics import Compute
 from digitsum.data.splits import Split, load_split
 from digitsum.pairing.pairs import draw_numbers, paired
+from digitsum.report.tables import markdown_table
 from digitsum.training.loop import train_network
 from digitsum.training.params import TrainingParams
 from tools.recipes import read_recipe
-from tools.tables import machine, markdown_table, marks, replace_between
+from tools.tables import machine, marks, replace_between
 
 README, MARKS = Path("benchmarks/README.md"), marks("profile", "make profile")
 TRAINING = Path("data/paired/train.safetensors")

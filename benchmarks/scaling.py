@@ -30,9 +30,10 @@ from digitsum.core.numerics import Compute
 from digitsum.data.splits import Split, load_split, save_split
 from digitsum.pairing.pairs import draw_numbers, paired
 from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, new_axis, new_figure, save_png
+from digitsum.report.tables import markdown_table
 from digitsum.training.loop import train_network
 from tools.recipes import read_recipe
-from tools.tables import machine, markdown_table, marks, replace_between
+from tools.tables import machine, marks, replace_between
 
 TABLE, FIGURE = Path("benchmarks/scaling.csv"), Path("benchmarks/scaling.png")
 README, MARKS = Path("benchmarks/README.md"), marks("scaling", "make scaling")

@@ -27,11 +27,12 @@ from digitsum.core.params import to_group
 from digitsum.data.splits import Split, load_split
 from digitsum.mnist.idx import expected_digests, read_raw
 from digitsum.mnist.params import Mnist
+from digitsum.report.tables import markdown_table
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from digitsum.training.params import TrainingParams
 from tools.recipes import read_recipes
-from tools.tables import machine, markdown_table, marks, read_rows, replace_between
+from tools.tables import machine, marks, read_rows, replace_between
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("benchmarks/README.md")
 MARKS = marks("speed", "make bench")

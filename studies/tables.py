@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import mean
 
 from digitsum.model.fusions import FUSIONS
+from digitsum.report.tables import markdown_table
 from studies.fusions.compare import SCORES, Trials, read_results, values
-from tools.tables import markdown_table, marks, mean_and_deviation, read_rows, replace_between
+from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 STUDIES = Path("studies")
 README, COMMAND = STUDIES / "README.md", "make tables"

@@ -8,9 +8,10 @@ from typing import Any
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves, parse_yaml, read_yaml
 from digitsum.core.numerics import Compute
-from digitsum.core.params import or_rename, settings_digest, to_group
+from digitsum.core.params import or_rename, to_group
 from digitsum.model.params import Model
 from digitsum.pairing.params import Pair
+from digitsum.report.settings import settings_digest
 from digitsum.training.params import Train, TrainingParams
 
 

@@ -4,20 +4,13 @@ import csv
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from tabulate import tabulate
 
 from digitsum.core.files import write_bytes
 from digitsum.training.devices import device_name
-
-
-def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table; cells are shown as they are, not as numbers."""
-    return tabulate(list(rows), headers, tablefmt="pipe", disable_numparse=True)
 
 
 def mean_and_deviation(shares: Sequence[float]) -> str:

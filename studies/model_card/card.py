@@ -14,7 +14,7 @@ from digitsum.core.errors import one_line_errors
 from digitsum.core.files import leaves, read_yaml, write_bytes
 from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
-from tools.tables import markdown_table
+from digitsum.report.tables import markdown_table
 
 CARD, FOLDER = Path("MODEL_CARD.md"), Path("studies/model_card")
 MODEL = "models/digitsum.safetensors"

@@ -20,12 +20,12 @@ from digitsum.evaluation.predict import encode_images, predict, score_all_number
 from digitsum.mnist.idx import expected_digests, read_raw
 from digitsum.mnist.params import Mnist
 from digitsum.pairing.pairs import make_splits
+from digitsum.report.tables import markdown_table
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from tools.recipes import Recipe, read_recipes
 from tools.tables import (
     machine,
-    markdown_table,
     marks,
     mean_and_deviation,
     median_and_range,

@@ -10,11 +10,14 @@ import pytest
 from harness.project import Project
 from sklearn.metrics import confusion_matrix
 
+from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves
-from digitsum.core.params import settings_digest
+from digitsum.core.params import neutral, number, to_group
+from digitsum.report import settings
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, compare, same_configuration, what_changed
 from digitsum.report.markdown import to_json, to_markdown
 from digitsum.report.revisions import WORKSPACE, RecordedPredictions, Run, read_run
+from digitsum.report.settings import settings_digest
 
 IMAGES = 10_000
 DIGITS = np.arange(IMAGES) % 10
@@ -392,6 +395,16 @@ def edited(regrouped, tmp_path, monkeypatch):
         return read_run(WORKSPACE)
 
     return edit
+
+
+def test_a_new_parameter_with_its_neutral_value_counts_as_if_it_were_not_there(monkeypatch):
+    before = settings_digest({"train.lr": 0.1})
+    group = dataclasses.make_dataclass("Train", [("mixup", float, neutral(0.0, number(at_least=0)))])
+    monkeypatch.setitem(settings.GROUPS, "train", group)
+    assert settings_digest({"train.lr": 0.1, "train.mixup": 0.0}) == before
+    assert settings_digest({"train.lr": 0.1, "train.mixup": 0.2}) != before
+    with pytest.raises(DigitsumError, match="train.mixup is -1, expected a number of at least 0"):
+        to_group(group, {"train": {"mixup": -1}})
 
 
 @pytest.mark.parametrize(

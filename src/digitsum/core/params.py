@@ -4,8 +4,6 @@ A group's dataclass lies in the folder that reads it, and is named like the grou
 """
 
 import difflib
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Collection
@@ -62,6 +60,14 @@ def sha256() -> Any:
     )
 
 
+def neutral(value: Any, parameter: Any) -> Any:
+    """Declare a new `parameter`, and the value with which everything is as it was before there was such a parameter.
+
+    What was measured before then still counts, see `settings_digest`.
+    """
+    return field(metadata={**parameter.metadata, "neutral": value})
+
+
 def _parameter(accepts: Callable[[Any], bool], expected: str) -> Any:
     return field(metadata={"accepts": accepts, "expected": expected})
 
@@ -87,20 +93,6 @@ def to_group(kind: type[T], values: dict[str, Any]) -> T:
         if key not in given or not field_.metadata["accepts"](given[key]):
             raise DigitsumError(f"params.yaml: {group}.{key} {found}, expected {field_.metadata['expected']}")
     return kind(**given)
-
-
-def settings_digest(params: dict[str, Any]) -> str:
-    """Return a short digest of all parameters of data and training, by full name, to know runs by.
-
-    The seed and the numerics are left out: they decide on bits and seconds, not on what is trained.
-    """
-    kept = {
-        key: value
-        for key, value in sorted(params.items())
-        if key.startswith(("pair.", "model.", "train.", "compute."))
-        and key not in ("train.seed", "train.numerics", "compute.numerics")  # train.numerics: until November 2026
-    }
-    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
 
 
 def check_choice(key: str, value: str, options: Collection[str]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.core.params import settings_digest
 from digitsum.report.revisions import RecordedPredictions, Run
+from digitsum.report.settings import settings_digest
 from digitsum.report.significance import (
     LEVEL,
     Difference,

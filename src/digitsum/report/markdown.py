@@ -1,14 +1,13 @@
 """A comparison as Markdown, in the order in which a reviewer asks, and as JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple
 from statistics import mean, median, stdev
 from typing import Any
 
-from tabulate import tabulate
-
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score, same_configuration
 from digitsum.report.revisions import SEED_RUNS, Run
+from digitsum.report.tables import markdown_table
 
 SHOWN = 12  # names of a kind in the first lines; the JSON has them all
 FLOP = "flop_per_image"
@@ -29,11 +28,6 @@ def to_markdown(comparison: Comparison, figures: dict[str, str]) -> str:
         *(f"**{title}**\n\n![{title}]({path})" for title, path in figures.items()),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
-
-
-def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; cells are shown as they are, not as numbers."""
-    return tabulate(list(rows), headers, tablefmt="pipe", disable_numparse=True)
 
 
 def headline(comparison: Comparison) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves, parse_yaml
-from digitsum.core.params import settings_digest
+from digitsum.report.settings import settings_digest
 
 WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
