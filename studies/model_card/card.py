@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from digitsum.core.errors import one_line_errors
+from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import leaves, read_yaml, write_bytes
 from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
@@ -28,12 +28,17 @@ def main() -> None:
 
 
 def card() -> str:
-    """Return the text of the card, from metrics/, dvc.lock, params.yaml and the studies, all as committed."""
+    """Return the text of the card, from metrics/, dvc.lock, params.yaml and the studies, all as committed.
+
+    Raises DigitsumError if fewer than two seeds were measured with these parameters.
+    """
     measured, evaluated = read_json(FOLDER / "robustness.json"), read_json(Path("metrics/evaluate.json"))
     per_class = read_json(Path("metrics/per_class.json"))
     params = leaves(read_yaml(Path("params.yaml")))
     images = sum(row["support"] for row in per_class["digit"])
     runs = seed_runs(Path(SEED_RUNS).read_text(), params)
+    if len(runs) < 2:
+        raise DigitsumError(f"{SEED_RUNS} has {len(runs)} seeds with these parameters, not 2 or more; run `make seeds`")
     joint, seconds = ([float(row[column]) for row in runs] for column in ("joint", "cpu_seconds"))
     confidence = sum(one["answers"] * one["confidence"] for one in measured["reliability"]["digit"]) / images
     environment = Environment(

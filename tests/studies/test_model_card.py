@@ -14,6 +14,13 @@ def test_the_card_is_that_of_the_committed_metrics(monkeypatch):
     assert (ROOT / "MODEL_CARD.md").read_text() == card.card(), "run `make card`"
 
 
+def test_a_card_of_parameters_without_seeds_asks_for_seeds(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(card, "seed_runs", lambda table, params: [])
+    with pytest.raises(DigitsumError, match="has 0 seeds with these parameters, not 2 or more; run `make seeds`"):
+        card.card()
+
+
 @pytest.fixture
 def images():
     """Return two images with a white square, 4 pixels wide, in the middle."""
