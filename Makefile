@@ -15,7 +15,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
-	$(IN_VENV) dvc repro
+	$(IN_VENV) dvc repro && digitsum verify
 
 quick light best tiny: $(VENV)/.runs
 	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
@@ -79,6 +79,7 @@ lock: $(VENV)/.runs  ## upgrade the two lock files from pyproject.toml, for all 
 	$(INSTALL) --quiet uv
 	$(IN_VENV) $(COMPILE) --output-file requirements.lock pyproject.toml
 	$(IN_VENV) $(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-test.lock pyproject.toml
+	$(IN_VENV) python -m tools.versions
 
 # The first time pip shows its progress; later, when little or nothing is new, it is quiet.
 $(VENV)/.runs: requirements.lock pyproject.toml

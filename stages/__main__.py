@@ -19,6 +19,7 @@ def main(name: str, *arguments: str) -> None:
     """Run the stage `name`; `arguments` are for its own main. A failure ends in one line and with exit code 1."""
     with failures_in_one_line():
         stage = Stage(name)  # takes a snapshot of the inputs, before any of them is used
+        stage.refuse_other_versions()
         set_environment(requested_numerics(stage.declared.values))  # PyTorch reads it when it is imported
         module = stage.import_module()
         gc.freeze()  # the garbage collector need not search PyTorch's objects: saves a second

@@ -2,6 +2,7 @@
 
 digitsum info FILE              # what a model, a split or a checkpoint holds, and its identity
 digitsum report [BASE [HEAD]]   # what changed between two revisions, and whether it is more than noise
+digitsum verify [--repair]      # does every file here and in DVC's cache hold the bytes that dvc.lock records?
 """
 
 import argparse
@@ -31,16 +32,29 @@ def main() -> None:
     report_parser.add_argument(
         "--fail-on", choices=["worse"], help=f"exit with {GOT_WORSE} if digit, sum or joint got worse beyond noise"
     )
+    verify_parser = commands.add_parser("verify", help="read all outputs and their copies in DVC's cache")
+    verify_parser.add_argument("--repair", action="store_true", help="bring back what is damaged or missing")
     options = parser.parse_args()
     try:
         with one_line_errors():
             if options.command == "info":
                 info(options.file)
+            elif options.command == "verify":
+                verify(options.repair)
             else:
                 report(options.base, options.head, options.output, options.fail_on == "worse")
             sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; nothing more shall be written, at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def verify(repair: bool) -> None:
+    """Check, or repair and check, what dvc.lock records. Raises DigitsumError if a file is damaged or missing."""
+    from digitsum import verification
+
+    if repair:
+        verification.repair()
+    verification.verify()
 
 
 def info(path: Path) -> None:

@@ -8,6 +8,7 @@ or reads the first of them, and compares at its end.
 import contextlib
 import hashlib
 import importlib
+import importlib.metadata
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves
 from digitsum.core.params import to_group
-from digitsum.core.pipeline import read_declaration
+from digitsum.core.pipeline import VERSIONS, read_declaration
 
 T = TypeVar("T")
 
@@ -70,6 +71,19 @@ class Stage:
         path = Path(os.path.normpath(Path.cwd() / files[0])).relative_to(ROOT)
         return importlib.import_module(".".join(path.with_suffix("").parts))
 
+    def refuse_other_versions(self) -> None:
+        """Raise DigitsumError if a package that the stage names has another version than versions.yaml says."""
+        for package, expected in self.declared.versions.items():
+            try:
+                installed = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                installed = "not"
+            if installed.partition("+")[0] not in expected:  # +cu130: the build, for CUDA
+                raise DigitsumError(
+                    f"{package}: {installed} installed, {' or '.join(expected)} expected by versions.yaml, and another "
+                    "version may give another result; run `pip install -r requirements.lock`, or change versions.yaml"
+                )
+
     def refuse_undeclared_imports(self) -> None:
         """Raise DigitsumError if a module of this project is imported that no dependency covers."""
         declared = {Path(name).resolve() for name in self.declared.code}
@@ -102,7 +116,8 @@ class Stage:
             files |= _fingerprints(Path(name))
         groups = {name.partition(".")[0] for name in declared.params}
         values = leaves({group: declared.values.get(group) for group in sorted(groups)})
-        return files | {f"params.yaml: {key}": value for key, value in values.items()}
+        versions = {f"{VERSIONS}: {package}": versions for package, versions in declared.versions.items()}
+        return files | {f"params.yaml: {key}": value for key, value in values.items()} | versions
 
 
 def dependency_of(path: Path, declared: list[str]) -> str:
