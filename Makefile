@@ -42,8 +42,8 @@ lint: $(VENV)/.tests  ## check style, types, and the files for GitHub
 	$(IN_VENV) check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(IN_VENV) zizmor --quiet --offline .github
 
-check: $(VENV)/.tests  ## check that dvc.lock matches the code and the parameters; needs no data
-	$(IN_VENV) python -m tools.check
+check: $(VENV)/.check  ## check that dvc.lock matches the code and the parameters; needs no data and no PyTorch
+	$(IN_VENV) PYTHONPATH=src python -m tools.check
 
 plots: $(VENV)/.runs  ## draw DVC's plots on one page that needs no network: make plots BASE=main
 	$(IN_VENV) python -m tools.plots_page $(BASE)
@@ -75,11 +75,18 @@ profile: $(VENV)/.runs  ## measure where a training step spends its time, for be
 scaling: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
 	$(IN_VENV) python -m benchmarks scaling
 
-lock: $(VENV)/.runs  ## upgrade the two lock files from pyproject.toml, for all platforms and Python versions
+lock: $(VENV)/.runs  ## upgrade the lock files and versions.yaml from pyproject.toml, for all platforms and Python versions
 	$(INSTALL) --quiet uv
 	$(IN_VENV) $(COMPILE) --output-file requirements.lock pyproject.toml
 	$(IN_VENV) $(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-test.lock pyproject.toml
+	$(IN_VENV) $(COMPILE) --group check --constraint requirements-test.lock --output-file requirements-check.lock
 	$(IN_VENV) python -m tools.versions
+
+# What the check needs is a part of the tools for tests.
+$(VENV)/.check: requirements-check.lock
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -f $(VENV)/.tests || $(INSTALL) --quiet --require-hashes --requirement requirements-check.lock
+	@touch $@
 
 # The first time pip shows its progress; later, when little or nothing is new, it is quiet.
 $(VENV)/.runs: requirements.lock pyproject.toml

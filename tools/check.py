@@ -1,12 +1,15 @@
 """`make check`: does dvc.yaml declare what the code uses, and is dvc.lock that of the files here? Needs no data.
 
-1. Each stage declares the folders and files that it imports, and no others.
+1. Each stage declares the folders and files that it imports, and no others; params.yaml has no other groups.
 2. dvc.lock records the code, the parameters and the results that are here: nothing would rerun.
+3. A clone gets the same bytes of the code: git stores it as it is here.
+4. Data that is here, or in DVC's cache, is as dvc.lock records it.
 
 Results in studies/ may be older: that is printed and is no error.
 """
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +22,29 @@ from dvc.stage import PipelineStage
 
 from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import leaves, read_yaml
-from digitsum.core.pipeline import stage_blocks
+from digitsum.core.pipeline import read_declaration, stage_blocks
 from digitsum.core.runner import dependency_of
+from digitsum.verification import MISSING, faults, recorded_files
 
 
 def main() -> None:
     """Print a line for each stage; exit with 1, and with what to do, if one is stale or wrongly declared."""
-    undeclared = {stage: faults for stage in stage_blocks() if (faults := code_faults(stage))}
+    undeclared = {stage: found for stage in stage_blocks() if (found := code_faults(stage))}
     stale = stale_stages(Path())
     for stage in stage_blocks():
+        read_declaration(stage)
         reasons = undeclared.get(stage, []) + stale.get(stage, [])
         print(f"{stage}: " + ("\n    ".join(["", *reasons]) if reasons else "as dvc.lock records it"))
     if undeclared:
         raise DigitsumError("fix dvc.yaml where it is named above, then run `make repro` and commit what changed")
+    if other := stored_otherwise():
+        files = " ".join(other)
+        raise DigitsumError(
+            f"git stores other line ends than are here, so that a clone would run other bytes: {files}; "
+            f"run `git add {files} && git checkout-index --force {files}`, then `make repro`"
+        )
+    if damaged := [str(path) for path, found in faults(recorded_files()).items() if found != MISSING]:
+        raise DigitsumError(f"damaged: {', '.join(damaged)}; run `digitsum verify --repair`")
     if stale:
         raise DigitsumError("run `make repro`, and commit what changed")
     if Path("studies/.dvc").exists() and (older := stale_stages(Path("studies"))):
@@ -46,6 +59,13 @@ def code_faults(stage: str) -> list[str]:
         *(f'imports {name} without declaring it: add "- {name}" under deps' for name in sorted(used - set(code))),
         *(f'declares {name} and imports nothing from it: remove "- {name}"' for name in sorted(set(code) - used)),
     ]
+
+
+def stored_otherwise() -> list[str]:
+    """Return the files of code and parameters whose line ends git changes when it stores them."""
+    command = ["git", "ls-files", "--eol", "--cached", "--others", "--exclude-standard", "src", "stages"]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return [line.split("\t")[1] for line in listed if line.split()[1] in ("w/crlf", "w/mixed")]
 
 
 def imported_files(stage: str) -> list[Path]:
