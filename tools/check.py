@@ -41,7 +41,7 @@ def main() -> None:
         files = " ".join(other)
         raise DigitsumError(
             f"git stores other line ends than are here, so that a clone would run other bytes: {files}; "
-            f"run `git add {files} && git checkout-index --force {files}`, then `make repro`"
+            f"run `git add {files} && rm {files} && git checkout {files}`, then `make repro`"
         )
     if damaged := [str(path) for path, found in faults(recorded_files()).items() if found != MISSING]:
         raise DigitsumError(f"damaged: {', '.join(damaged)}; run `digitsum verify --repair`")
