@@ -15,9 +15,9 @@ MADE_BY_CI_TOO = {"make lint", "make test"}  # .ci/run calls them; here it would
 
 
 def scripts(name):
-    """Return the scripts of a workflow's only job by the names of their steps."""
-    (job,) = WORKFLOWS[name]["jobs"].values()
-    return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+    """Return the scripts of a workflow's jobs by the names of their steps."""
+    steps = [step for job in WORKFLOWS[name]["jobs"].values() for step in job["steps"]]
+    return {step["name"]: step["run"] for step in steps if "run" in step}
 
 
 def run(script, folder, **environment):
@@ -33,7 +33,10 @@ def test_actions_are_pinned_and_permissions_are_least():
             used = [step["uses"] for step in job["steps"] if "uses" in step]
             assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
     assert WORKFLOWS["check"]["permissions"] == {"contents": "read"}
-    assert WORKFLOWS["comment"]["permissions"] == {}
+    assert WORKFLOWS["comment"]["permissions"] == WORKFLOWS["weekly"]["permissions"] == {}
+    reproduce, attest = WORKFLOWS["weekly"]["jobs"].values()
+    assert reproduce["permissions"] == {"contents": "read"}
+    assert not any("run" in step or "checkout" in step["uses"] for step in attest["steps"])  # it may sign: no code runs
     text = (ROOT / ".github/workflows/check.yml").read_text()
     assert "secrets." not in text
     assert "pull_request_target" not in text
