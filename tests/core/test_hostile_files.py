@@ -1,5 +1,6 @@
 """A damaged or hostile file ends in one line: no traceback, no hang, no result, and no code of its own is run."""
 
+import functools
 import json
 import random
 import struct
@@ -25,15 +26,6 @@ TIMES = 12  # mutants of each kind and file
 # --- Files of tensors ------------------------------------------------------------------------------------------------
 
 
-def in_header(content, change):
-    """Change the header of a safetensors file, a JSON table, and keep the rest."""
-    length = struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8 : 8 + length])
-    change(header)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + content[8 + length :]
-
-
 def flip_bits(content, draws):
     mutant = bytearray(content)
     for _ in range(draws.randint(1, 8)):
@@ -50,106 +42,81 @@ def truncate(content, draws):
     return content[: draws.randrange(len(content))]
 
 
+def in_header(change):
+    """Make a mutation that changes the header of a safetensors file, a JSON table, and keeps the rest."""
+
+    @functools.wraps(change)
+    def mutate(content, draws):
+        length = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(content[8 : 8 + length])
+        change(header, draws)
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+    return mutate
+
+
 def tensors_of(header):
     return [name for name in header if name != "__metadata__"]
 
 
-def swap_shapes(content, draws):
-    def change(header):
-        one, other = draws.sample(tensors_of(header), 2)
-        header[one]["shape"], header[other]["shape"] = header[other]["shape"], header[one]["shape"]
-
-    return in_header(content, change)
+@in_header
+def swap_shapes(header, draws):
+    one, other = draws.sample(tensors_of(header), 2)
+    header[one]["shape"], header[other]["shape"] = header[other]["shape"], header[one]["shape"]
 
 
-def swap_contents(content, draws):
-    def change(header):
-        one, other = draws.sample(tensors_of(header), 2)
-        header[one], header[other] = header[other], header[one]
-
-    return in_header(content, change)
+@in_header
+def swap_contents(header, draws):
+    one, other = draws.sample(tensors_of(header), 2)
+    header[one], header[other] = header[other], header[one]
 
 
-def change_type(content, draws):
-    def change(header):
-        header[draws.choice(tensors_of(header))]["dtype"] = draws.choice(["F64", "F16", "I8", "BOOL", "F8_E4M3", "X"])
-
-    return in_header(content, change)
+@in_header
+def change_type(header, draws):
+    header[draws.choice(tensors_of(header))]["dtype"] = draws.choice(["F64", "F16", "I8", "BOOL", "F8_E4M3", "X"])
 
 
-def declare_a_terabyte(content, draws):
-    def change(header):
-        name = draws.choice(tensors_of(header))
-        header[name]["shape"] = [2**40]
-        header[name]["data_offsets"] = [0, 2**40]
-
-    return in_header(content, change)
+@in_header
+def declare_a_terabyte(header, draws):
+    header[draws.choice(tensors_of(header))] |= {"shape": [2**40], "data_offsets": [0, 2**40]}
 
 
-def nest_the_metadata(content, draws):
-    def change(header):
-        header["__metadata__"] = {"digitsum": "[" * draws.randint(1000, 200_000)}
-
-    return in_header(content, change)
+@in_header
+def nest_the_metadata(header, draws):
+    header["__metadata__"] = {"digitsum": "[" * draws.randint(1000, 200_000)}
 
 
-def change_the_config(content, draws):
-    def change(header):
-        about = json.loads(header["__metadata__"]["digitsum"])
-        about["config"][draws.choice(sorted(about["config"]) or ["x"])] = draws.choice([True, 1, -1, "add", [], None])
-        header["__metadata__"] = {"digitsum": json.dumps(about)}
-
-    return in_header(content, change)
+@in_header
+def change_the_config(header, draws):
+    about = json.loads(header["__metadata__"]["digitsum"])
+    about["config"][draws.choice(sorted(about["config"]) or ["x"])] = draws.choice([True, 1, -1, "add", [], None])
+    header["__metadata__"] = {"digitsum": json.dumps(about)}
 
 
-MUTATIONS = [
-    flip_bits,
-    flip_bits_of_the_header,
-    truncate,
-    swap_shapes,
-    swap_contents,
-    change_type,
-    declare_a_terabyte,
-    nest_the_metadata,
-    change_the_config,
-]
+OF_BYTES = [flip_bits, flip_bits_of_the_header, truncate]
+OF_HEADERS = [swap_shapes, swap_contents, change_type, declare_a_terabyte, nest_the_metadata, change_the_config]
 
 
-def new_model(path, splits):
+def write_model(path, splits):
     save_model(path, make_network("concat", 0.2, 0.3, trunk="small"))
 
 
-def new_split(path, splits):
-    save_split(path, splits["test"])
+def train_to_the_end(path, splits):
+    train(splits, "shift", "small", Checkpoint(path, "key"))
 
 
-def new_checkpoint(path, splits):
-    class Killed(Exception):
-        pass
-
-    class Once(Checkpoint):
-        def save(self, state):
-            super().save(state)
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(splits, "shift", "small", Once(path, "key"))
-
-
-READERS = {
-    "model": (new_model, lambda path, splits: load_model(path)),
-    "split": (new_split, lambda path, splits: load_split(path)),
-    "checkpoint": (
-        new_checkpoint,
-        lambda path, splits: train(splits, "shift", "small", Checkpoint(path, "key")),
-    ),
+FILES = {  # how each is written, and read
+    "model": (write_model, lambda path, splits: load_model(path)),
+    "split": (lambda path, splits: save_split(path, splits["test"]), lambda path, splits: load_split(path)),
+    "checkpoint": (train_to_the_end, train_to_the_end),
 }
 
 
-@pytest.mark.parametrize("mutate", MUTATIONS)
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("mutate", OF_BYTES + OF_HEADERS)
+@pytest.mark.parametrize("kind", FILES)
 def test_a_mutated_file_of_tensors_is_refused(kind, mutate, splits, tmp_path):
-    write, read = READERS[kind]
+    write, read = FILES[kind]
     path = tmp_path / "file.safetensors"
     write(path, splits)
     content = path.read_bytes()
@@ -167,14 +134,6 @@ def test_a_mutated_file_of_tensors_is_refused(kind, mutate, splits, tmp_path):
             assert config == original[1]
             assert tensors.keys() == original[0].keys()
             assert all(torch.equal(tensor, original[0][name]) for name, tensor in tensors.items())
-
-
-def test_weights_that_are_no_numbers_are_refused(tmp_path):
-    network = make_network("shift", 0.2, 0.3, trunk="small")
-    torch.nn.init.constant_(network.trunk.classify.bias, float("nan"))
-    save_model(tmp_path / "model", network)
-    with pytest.raises(DigitsumError, match="holds weights that are not finite"):
-        load_model(tmp_path / "model")
 
 
 # --- YAML ------------------------------------------------------------------------------------------------------------

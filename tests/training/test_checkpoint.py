@@ -1,6 +1,7 @@
 """A training run that goes on from a checkpoint ends with the bits of one that was never interrupted."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,31 +92,25 @@ def test_a_file_that_does_not_fit_is_refused(splits, killed):
         run(splits, Checkpoint(killed, "key"))
 
 
-def test_a_truncated_file_is_refused(splits, killed):
-    killed.write_bytes(killed.read_bytes()[:-1])
-    with pytest.raises(DigitsumError, match="is not a whole safetensors file"):
-        run(splits, Checkpoint(killed, "key"))
-
-
 def test_a_saving_inside_an_epoch_waits_for_its_interval(tmp_path):
     assert Checkpoint(tmp_path / "checkpoint", "key", interval=0).is_due()
     assert not Checkpoint(tmp_path / "checkpoint", "key").is_due()
 
 
-@pytest.mark.parametrize("changed", ["param", "code", "data", "more"])
-def test_the_digest_of_a_stages_inputs_changes_with_each(project, monkeypatch, changed):
+def test_the_digest_of_a_stages_inputs_changes_with_each(project, monkeypatch):
     monkeypatch.chdir(project.folder)
-    data = project.folder / "data/paired/train.safetensors"
+    code, data = Path("src/digitsum/training/loop.py"), Path("data/paired/train.safetensors")
     content = data.read_bytes()
     data.unlink()  # it may be a link into DVC's cache
     data.write_bytes(content)
-    before = Stage("train").digest("2.14.1")
+    digests = [Stage("train").digest("2.14.1"), Stage("train").digest("2.15.0")]
     os.utime(data, (0, 0))
-    assert Stage("train").digest("2.14.1") == before
-    if changed == "param":
-        project.set_param("train.lr", 0.02)
-    elif changed == "code":
-        (project.folder / "src/digitsum/training/loop.py").open("a").write("# a comment\n")
-    elif changed == "data":
-        data.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert Stage("train").digest("2.15.0" if changed == "more" else "2.14.1") != before
+    assert Stage("train").digest("2.14.1") == digests[0]
+    for edit in (
+        lambda: project.set_param("train.lr", 0.02),
+        lambda: code.write_text("# other code\n"),
+        lambda: data.write_bytes(content[:-1] + bytes([content[-1] ^ 1])),
+    ):
+        edit()
+        digests.append(Stage("train").digest("2.14.1"))
+    assert len(set(digests)) == 5
