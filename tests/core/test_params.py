@@ -20,7 +20,7 @@ from tools.recipes import read_values
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder with this project's params.yaml and dvc.yaml."""
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", "versions.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     monkeypatch.chdir(tmp_path)
     return tmp_path
