@@ -7,12 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from harness import stage_server
 from harness.project import STAGES, copy_project
 from harness.tiny_mnist import TinyMnist, idx_bytes, split_raw, tiny_images
@@ -67,7 +65,7 @@ def pytest_configure(config):
     server = subprocess.Popen(
         [sys.executable, stage_server.__file__, address],
         stdout=subprocess.PIPE,
-        env={**os.environ, "TORCH_COMPILE_DISABLE": "1"},  # it would take minutes: test_training.py compiles once
+        env={**os.environ, "TORCH_COMPILE_DISABLE": "1"},  # it would take minutes: test_loop.py compiles once
         text=True,
     )
     assert server.stdout.readline() == "ready\n"
@@ -88,25 +86,6 @@ def one_thread():
     """Two threads that wait for each other are slower on tiny batches, on a busy machine 7 times."""
     if "torch" in sys.modules:  # the tests of files that do not need it shall not wait for it
         sys.modules["torch"].set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_yaml():
-    """Have DVC, in this process, rewrite YAML files without keeping their comments: in a tenth of the time."""
-    import dvc.utils.serialize._yaml as dvc_yaml
-
-    class Dumper(yaml.CSafeDumper):
-        pass
-
-    Dumper.add_representer(OrderedDict, Dumper.represent_dict)
-
-    def dump(data, stream):
-        yaml.dump(data, stream, Dumper, default_flow_style=False, sort_keys=False)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dvc_yaml, "parse_yaml_for_update", lambda text, path: dvc_yaml.parse_yaml(text, path) or {})
-        patch.setattr(dvc_yaml, "_dump", dump)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ writing FILE (half of it is in the temporary file), renaming FILE (just before),
 """
 
 import errno
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -23,13 +24,11 @@ def install(fault):
             raise OSError(number, os.strerror(number))
         os.kill(os.getpid(), signal.Signals[name])
 
-    updates = 0
+    updates = itertools.count(1)
     update, open_, fsync, rename = tqdm.update, Path.open, os.fsync, Path.replace
 
     def counted_update(bar, n=1):
-        nonlocal updates
-        updates += 1
-        if updates == int(about):
+        if next(updates) == int(about):
             strike()
         return update(bar, n)
 

@@ -56,6 +56,13 @@ class Project:
         assert code == 0, printed
         return printed
 
+    def fail(self, *command):
+        """Run a command that must fail, and without a traceback; return what it printed."""
+        code, printed = self.run(*command)
+        assert code != 0, printed
+        assert "Traceback" not in printed, printed
+        return printed
+
     def reproduce(self, **options):
         """Do what `dvc repro` does, in this process, which saves DVC's start; return the stages whose commands ran."""
         import dvc.stage.run
@@ -75,10 +82,6 @@ class Project:
             with Repo(self.folder) as repo:
                 repo.reproduce(**options)
         return commands_run
-
-    def stage(self, name):
-        """Run a stage by itself, without DVC; return its exit code and what it printed."""
-        return self.run("python", "-m", "stages", name)
 
     def set_param(self, key, value):
         """Change one parameter in params.yaml."""

@@ -1,27 +1,15 @@
-"""The pipeline as people run it, on tiny data; and the results that are committed."""
+"""The pipeline as people run it, on tiny data; and what is committed."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 
 import torch
-import yaml
 from harness.project import ROOT, STAGES, stages_run
 
 from digitsum.data.tensors import load_tensors
 from digitsum.model.network import load_model
-
-
-def test_the_stages_make_every_declared_output(finished):
-    for stage in yaml.safe_load((finished.folder / "dvc.yaml").read_text())["stages"].values():
-        assert stage["desc"]
-        for kind in ("outs", "metrics", "plots"):
-            for output in stage.get(kind, []):
-                path = output if isinstance(output, str) else next(iter(output))
-                assert (finished.folder / path).exists(), path
-    assert not list(finished.folder.rglob("*.tmp"))
 
 
 def test_the_pipeline_learns_the_tiny_data(finished):
@@ -72,20 +60,6 @@ def test_make_lets_python_keep_what_it_compiles():
     shown = subprocess.check_output(command, cwd=ROOT, env=environment, text=True, input="show: ; @env")
     assert "PATH=" in shown
     assert "PYTHONDONTWRITEBYTECODE" not in shown
-
-
-# --- The committed results of this very project --------------------------------------------------------------------
-
-
-def test_the_committed_results_are_those_of_the_committed_lock_file():
-    """What is in git was made by one run: each tracked result has the hash that dvc.lock records."""
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    assert set(lock) == set(STAGES)
-    for stage in lock.values():
-        for output in stage["outs"]:
-            if output["path"].startswith(("metrics/", "plots/")):
-                content = (ROOT / output["path"]).read_bytes()
-                assert hashlib.md5(content).hexdigest() == output["md5"], output["path"]
 
 
 def test_the_committed_metrics_reach_what_the_project_promises():
