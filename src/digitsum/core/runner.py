@@ -9,8 +9,6 @@ import contextlib
 import hashlib
 import importlib
 import os
-import re
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,6 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
 LOCK = Path("checkpoints/stage.lock")
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
 
 
 class Stage:
@@ -117,26 +114,6 @@ def dependency_of(path: Path, declared: list[str]) -> str:
         prefix = next((name.partition("src/digitsum")[0] for name in declared if "src/digitsum" in name), "")
         return f"{prefix}{path.relative_to(ROOT).as_posix()}"
     return Path(os.path.relpath(path)).as_posix()
-
-
-@contextlib.contextmanager
-def failures_in_one_line() -> Iterator[None]:
-    """End the program in one line and with 1 at every failure that its user can fix; a bug keeps its traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: temporary files are removed
-    try:
-        yield
-    except DigitsumError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or error
-        sys.exit(f"error: {reason}{where}. Nothing half-written was kept: fix this and run `dvc repro` again.")
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
-        sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted. `dvc repro` runs this stage again; training continues from its last checkpoint.")
 
 
 @contextlib.contextmanager
