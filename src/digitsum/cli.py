@@ -46,6 +46,8 @@ def info(path: Path) -> None:
     from digitsum.data.tensors import identity, load_tensors
 
     tensors, config = load_tensors(path)
+    if "identity" in {*tensors, *config}:
+        raise DigitsumError(f"{path} gives a value of its own the name identity; digitsum made no such file")
     for key, value in config.items():
         shown = ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
         print(printable(f"{key}: {shown}"))  # or a line end in a value could show another identity

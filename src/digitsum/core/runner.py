@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,12 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
 LOCK = Path("checkpoints/stage.lock")
+# Libraries may lie in this folder, as in .venv; and this folder may lie below sys.prefix, as in a container.
+INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+program = sys.modules["__main__"]
+if program.__spec__ is None and Path(getattr(program, "__file__", "")).resolve().parent == ROOT / "stages":
+    sys.exit("error: the file of a stage does nothing by itself: run `dvc repro`, or `python -m stages NAME`")
 
 
 class Stage:
@@ -72,7 +79,7 @@ class Stage:
         declared = {Path(name).resolve() for name in self.declared.code}
         for module in list(sys.modules.values()):
             file = str(getattr(module, "__file__", None))
-            if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(sys.prefix):
+            if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(INSTALLED):
                 path = Path(file).resolve()
                 if declared.isdisjoint([path, *path.parents]):
                     name = dependency_of(path, self.declared.code)
