@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
 LONGEST = 1000  # characters of a message, which may quote a file that somebody else wrote
@@ -72,20 +71,15 @@ def _open_streams() -> None:
 def _on_interrupt(message: str) -> None:
     """Make Ctrl-C and SIGTERM raise KeyboardInterrupt, so that temporary files are removed.
 
-    Not during an import: C++ code swallows it there, or aborts. That ends at once, as a second Ctrl-C does.
+    During an import they end the program at once: C++ code would swallow the exception there, or abort.
     """
 
-    def leave(*_: object) -> NoReturn:
-        with contextlib.suppress(OSError):
-            os.write(2, f"{message}\n".encode())
-        os._exit(1)
-
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, leave)
         while frame:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
-                leave()
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{message}\n".encode())
+                os._exit(1)
             frame = frame.f_back
         raise KeyboardInterrupt
 
