@@ -11,13 +11,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # The code of this copy must run, also in one that `dvc exp run --temp` made: an installed digitsum points elsewhere.
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from digitsum.core.numerics import requested_numerics, set_environment  # noqa: E402
-from digitsum.core.runner import Stage, failures_in_one_line, only_one_stage  # noqa: E402
+from digitsum.core.errors import one_line_errors  # noqa: E402
 
 
 def main(name: str, *arguments: str) -> None:
     """Run the stage `name`; `arguments` are for its own main. A failure ends in one line and with exit code 1."""
-    with failures_in_one_line():
+    with one_line_errors(again="run `dvc repro` again; training continues from its last checkpoint"):
+        from digitsum.core.numerics import requested_numerics, set_environment
+        from digitsum.core.runner import Stage, only_one_stage
+
         stage = Stage(name)  # takes a snapshot of the inputs, before any of them is used
         stage.refuse_other_versions()
         set_environment(requested_numerics(stage.declared.values))  # PyTorch reads it when it is imported

@@ -6,46 +6,41 @@ digitsum verify [--repair]      # does every file here and in DVC's cache hold t
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import digitsum
-from digitsum.core.errors import DigitsumError, one_line_errors
+from digitsum.core.errors import DigitsumError, one_line_errors, printable
 
 GOT_WORSE = 3  # exit status, told from 1 for an error
 
 
 def main() -> None:
     """Run the command line; a foreseen failure prints one line and exits with 1."""
-    parser = argparse.ArgumentParser(prog="digitsum", description="Digit and sum from an MNIST image and a number.")
-    parser.add_argument("--version", action="version", version=f"digitsum {digitsum.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
-    info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
-    report_parser = commands.add_parser("report", help="compare two runs, in Markdown, telling differences from noise")
-    report_parser.add_argument(
-        "base", nargs="?", help="revision or experiment (default: where the default branch was left)"
-    )
-    report_parser.add_argument("head", nargs="?", default="workspace", help="the same (default: the files here)")
-    report_parser.add_argument("--output", type=Path, help="folder for report.md, figures and report.json")
-    report_parser.add_argument(
-        "--fail-on", choices=["worse"], help=f"exit with {GOT_WORSE} if digit, sum or joint got worse beyond noise"
-    )
-    verify_parser = commands.add_parser("verify", help="read all outputs and their copies in DVC's cache")
-    verify_parser.add_argument("--repair", action="store_true", help="bring back what is damaged or missing")
-    options = parser.parse_args()
-    try:
-        with one_line_errors():
-            if options.command == "info":
-                info(options.file)
-            elif options.command == "verify":
-                verify(options.repair)
-            else:
-                report(options.base, options.head, options.output, options.fail_on == "worse")
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; nothing more shall be written, at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with one_line_errors():
+        parser = argparse.ArgumentParser(prog="digitsum", description="Digit and sum from an MNIST image and a number.")
+        parser.add_argument("--version", action="version", version=f"digitsum {digitsum.__version__}")
+        commands = parser.add_subparsers(dest="command", required=True)
+        info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
+        info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
+        report_parser = commands.add_parser("report", help="compare two runs, in Markdown; tell differences from noise")
+        report_parser.add_argument(
+            "base", nargs="?", help="revision or experiment (default: where the default branch was left)"
+        )
+        report_parser.add_argument("head", nargs="?", default="workspace", help="the same (default: the files here)")
+        report_parser.add_argument("--output", type=Path, help="folder for report.md, figures and report.json")
+        report_parser.add_argument(
+            "--fail-on", choices=["worse"], help=f"exit with {GOT_WORSE} if digit, sum or joint got worse beyond noise"
+        )
+        verify_parser = commands.add_parser("verify", help="read all outputs and their copies in DVC's cache")
+        verify_parser.add_argument("--repair", action="store_true", help="bring back what is damaged or missing")
+        options = parser.parse_args()
+        if options.command == "info":
+            info(options.file)
+        elif options.command == "verify":
+            verify(options.repair)
+        else:
+            report(options.base, options.head, options.output, options.fail_on == "worse")
 
 
 def verify(repair: bool) -> None:
@@ -65,11 +60,13 @@ def info(path: Path) -> None:
     from digitsum.data.tensors import identity, load_tensors
 
     tensors, config = load_tensors(path)
+    if "identity" in {*tensors, *config}:
+        raise DigitsumError(f"{path} gives a value of its own the name identity; digitsum made no such file")
     for key, value in config.items():
         shown = ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
-        print(f"{key}: {shown}")
+        print(printable(f"{key}: {shown}"))  # or a line end in a value could show another identity
     for name, tensor in tensors.items():
-        print(f"{name}: {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
+        print(printable(f"{name}: {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"))
     print(f"identity: {identity(tensors, config)}")
 
 

@@ -1,9 +1,11 @@
 """Parameters are typed and strict, and a stage sees only the groups that its dvc.yaml block declares."""
 
+import dataclasses
 import re
 
 import dvc.utils.serialize
 import pytest
+from harness.groups import GROUPS
 from harness.project import ROOT
 from harness.training import make_network
 
@@ -120,3 +122,30 @@ def test_every_parameter_in_params_yaml_has_a_comment():
         if re.match("  [a-z]", line) and "_sha256" not in line:
             commented = "  # " in line or "  # " in lines[number - 1]
             assert commented, f"params.yaml:{number + 1}: say what it does, its unit or choices"
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1e31, float("nan"), float("inf"), {1}, True])
+def test_every_number_among_the_parameters_has_limits(value):
+    numbers = [field for group in GROUPS.values() for field in dataclasses.fields(group) if field.type in (int, float)]
+    assert len(numbers) > 20
+    assert [field.name for field in numbers if field.metadata["accepts"](value)] == []
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("  seed: 18446744073709551616", "train.seed is 18446744073709551616, expected .* at most 4,294,967,295"),
+        (f"  seed: 0x1{'0' * 5000}", "train.seed is of type int, expected a whole number"),
+        ("  seed: !!set {a}", "train.seed is .* expected a whole number"),
+        ("  seed: !!bool maybe", "params.yaml is not valid YAML: 'maybe'"),
+        ('  seed: !!int ""', "params.yaml is not valid YAML: string index out of range"),
+        ("  seed: 0\n  7: 1", "params.yaml has the key 7, expected text"),
+        ("  seed: [a: {2026-01-01: 1}]", 'params.yaml has the key "2026-01-01", expected text'),
+        ('  seed: 0\n  "a\\nerror: \\e[2Jb": 1', r"train.a\\nerror: \\x1b\[2Jb is not a parameter; remove it$"),
+    ],
+)
+def test_a_hostile_value_or_key_is_refused_and_shown_in_one_line(folder, new, message):
+    change(folder, "  seed: 0  # of the initial.*", new.replace("\\", r"\\"))
+    with pytest.raises(DigitsumError, match=message) as caught:
+        Stage("train").params(Train)
+    assert str(caught.value).isprintable()

@@ -24,6 +24,9 @@ def install(fault):
             raise OSError(number, os.strerror(number))
         os.kill(os.getpid(), signal.Signals[name])
 
+    def is_temporary(name):
+        return name.startswith(f".{about}.") and name.endswith(".tmp")
+
     updates = itertools.count(1)
     update, open_, fsync, rename = tqdm.update, Path.open, os.fsync, Path.replace
 
@@ -33,12 +36,12 @@ def install(fault):
         return update(bar, n)
 
     def watched_open(path, *arguments, **keywords):
-        if path.name == f".{about}.tmp":
+        if is_temporary(path.name):
             strike()
         return open_(path, *arguments, **keywords)
 
     def halved_fsync(descriptor):
-        if Path(f"/proc/self/fd/{descriptor}").readlink().name == f".{about}.tmp":
+        if is_temporary(Path(f"/proc/self/fd/{descriptor}").readlink().name):
             os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             strike()
         return fsync(descriptor)

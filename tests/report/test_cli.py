@@ -8,7 +8,7 @@ import torch
 from harness.training import make_network
 
 from digitsum import cli
-from digitsum.data.tensors import METADATA
+from digitsum.data.tensors import METADATA, save_tensors
 from digitsum.model.network import save_model
 
 
@@ -48,3 +48,38 @@ def test_the_identity_is_that_of_the_content_and_not_of_the_container(tmp_path, 
 def test_what_is_no_file_of_tensors_ends_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"^error: .*model is missing; `dvc repro` makes it"):
         run(monkeypatch, "info", tmp_path / "model")
+
+
+def test_info_shows_each_value_in_its_line_and_the_identity_of_nobody_else(tmp_path, monkeypatch, capsys):
+    forged = "x\nidentity: 0"
+    save_tensors(tmp_path / "file", {forged: torch.zeros(1)}, {forged: forged, "trained": {forged: "\x1b[2J\ud800"}})
+    run(monkeypatch, "info", tmp_path / "file")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith("identity: ") for line in lines] == [False, False, False, True]
+    assert all(line.isprintable() for line in lines)
+    save_tensors(tmp_path / "file", {"identity": torch.zeros(1)})
+    with pytest.raises(SystemExit, match="gives a value of its own the name identity"):
+        run(monkeypatch, "info", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# Notes of mine", r"is not a whole safetensors file of digitsum .*; if a stage made it, delete it and run"),
+        (b"", "is not a whole safetensors file of digitsum"),
+        (None, "file is not a file"),
+    ],
+)
+def test_a_file_of_somebody_else_is_deleted_on_no_advice_of_ours(tmp_path, monkeypatch, content, message):
+    path = tmp_path / "file"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, "info", path)
+
+
+def test_an_output_that_is_a_file_is_named_in_one_line(project):
+    code, printed = project.run(sys.executable, "-m", "digitsum", "report", "HEAD", "--output", "params.yaml")
+    assert (code, printed) == (
+        1,
+        "error: File exists (params.yaml). Nothing half-written was kept: fix this and run it again.\n",
+    )

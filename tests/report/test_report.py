@@ -399,7 +399,7 @@ def edited(regrouped, tmp_path, monkeypatch):
 
 def test_a_new_parameter_with_its_neutral_value_counts_as_if_it_were_not_there(monkeypatch):
     before = settings_digest({"train.lr": 0.1})
-    group = dataclasses.make_dataclass("Train", [("mixup", float, neutral(0.0, number(at_least=0)))])
+    group = dataclasses.make_dataclass("Train", [("mixup", float, neutral(0.0, number(at_least=0, at_most=1)))])
     monkeypatch.setitem(settings.GROUPS, "train", group)
     assert settings_digest({"train.lr": 0.1, "train.mixup": 0.0}) == before
     assert settings_digest({"train.lr": 0.1, "train.mixup": 0.2}) != before

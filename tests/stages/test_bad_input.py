@@ -79,6 +79,6 @@ def test_a_fetch_without_any_source_fails_through_dvc_and_the_next_run_recovers(
 
 
 def test_too_little_memory_is_named(project):
-    imports = "import torch; from digitsum.core.runner import failures_in_one_line"
-    error, _ = fail_in_one_line(project, "python", "-c", f"{imports}\nwith failures_in_one_line(): torch.empty(2**50)")
+    imports = "import torch; from digitsum.core.errors import one_line_errors"
+    error, _ = fail_in_one_line(project, "python", "-c", f"{imports}\nwith one_line_errors(): torch.empty(2**50)")
     assert error.startswith("error: out of memory")

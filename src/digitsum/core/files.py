@@ -1,6 +1,8 @@
 """Files: written whole or not at all, with the same bytes from the same content; YAML as DVC reads it."""
 
+import contextlib
 import csv
+import glob
 import io
 import json
 import os
@@ -23,7 +25,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises OSError if the folder cannot be written or the disk is full; the temporary file is removed then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # of one name, two writers would mix their bytes
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -74,10 +77,11 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     except MarkedYAMLError as error:
         place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise DigitsumError(f"{name} is not valid YAML: {error.problem}{place}") from None
-    except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+    except (YAMLError, ValueError, LookupError) as error:  # the last two: `2026-99-99`, `!!bool maybe`
         raise DigitsumError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise DigitsumError(f"{name} holds {shorten(content)}, expected keys with values")
+    _refuse_keys(content, name)
     return content
 
 
@@ -91,8 +95,35 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def shorten(value: Any) -> str:
     """Return `value` as JSON, cut to 60 characters, for an error message."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (TypeError, ValueError):  # a key that is a date, a number of over 4,300 digits
+        text = f"of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_keys(content: Any, name: str) -> None:
+    """Raise DigitsumError for a key that is no text, which nothing here expects, such as 7 or a date."""
+    if isinstance(content, dict):
+        for key in content:
+            if not isinstance(key, str):
+                raise DigitsumError(f"{name} has the key {shorten(key)}, expected text; put it in quotes or remove it")
+    if isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            _refuse_keys(value, name)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError, ValueError):  # Windows keeps a file that its writer has open
+            try:
+                if os.name == "posix":
+                    os.kill(int(left.suffixes[-2].removeprefix(".")), 0)  # only asks whether there is such a process
+                    continue
+            except ProcessLookupError:
+                pass
+            left.unlink()
 
 
 def _refuse_depth(text: str, name: str) -> None:

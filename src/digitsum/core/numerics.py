@@ -41,7 +41,7 @@ class Compute:
     """How the CPU computes: both decide on the bits of a result."""
 
     numerics: str = choice("portable", "native")
-    threads: int = whole(at_least=1)
+    threads: int = whole(at_least=1, at_most=1024)  # each takes memory, and no CPU has more
 
 
 def requested_numerics(values: dict[str, Any]) -> str:

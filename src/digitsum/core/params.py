@@ -18,22 +18,31 @@ T = TypeVar("T")
 # --- What a value may be -------------------------------------------------------------------------------------
 
 
-def whole(at_least: int, at_most: float = math.inf) -> Any:
+def whole(at_least: int, at_most: int) -> Any:
     """Declare a parameter that is a whole number."""
-    limits = f"of at least {at_least}" if math.isinf(at_most) else f"from {at_least} to {at_most}"
-    return _parameter(lambda value: type(value) is int and at_least <= value <= at_most, f"a whole number {limits}")
+    return _parameter(
+        lambda value: type(value) is int and at_least <= value <= at_most,
+        f"a whole number of at least {at_least} and at most {at_most:,}",
+    )
+
+
+def seed() -> Any:
+    """Declare a parameter that seeds random numbers: 32 bits, which every generator takes."""
+    return whole(at_least=0, at_most=2**32 - 1)
 
 
 def number(
-    at_least: float = -math.inf, above: float = -math.inf, below: float = math.inf, at_most: float = math.inf
+    *, at_least: float = -math.inf, above: float = -math.inf, below: float = math.inf, at_most: float = math.inf
 ) -> Any:
-    """Declare a parameter that is a finite real number; a whole number will do."""
-    limits = {"of at least": at_least, "above": above, "below": below, "of at most": at_most}
-    shown = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    """Declare a parameter that is a real number between two limits; a whole number will do."""
+    if math.isinf(max(at_least, above)) or math.isinf(min(below, at_most)):
+        raise ValueError("a parameter needs a lower and an upper limit")
+    limits = {"of at least": at_least, "above": above, "below": below, "at most": at_most}
+    shown = " and ".join(f"{word} {limit:,g}" for word, limit in limits.items() if math.isfinite(limit))
     return _parameter(
-        # NaN fails every comparison, and infinity is not below infinity.
+        # NaN fails every comparison.
         lambda value: type(value) in (int, float) and at_least <= value <= at_most and above < value < below,
-        f"a number {shown}".strip(),
+        f"a number {shown}",
     )
 
 

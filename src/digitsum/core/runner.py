@@ -10,9 +10,8 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
-import re
-import signal
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +28,12 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
 LOCK = Path("checkpoints/stage.lock")
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")  # in a RuntimeError
+# Libraries may lie in this folder, as in .venv; and this folder may lie below sys.prefix, as in a container.
+INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+program = sys.modules["__main__"]
+if program.__spec__ is None and Path(getattr(program, "__file__", "")).resolve().parent == ROOT / "stages":
+    sys.exit("error: the file of a stage does nothing by itself: run `dvc repro`, or `python -m stages NAME`")
 
 
 class Stage:
@@ -89,7 +93,7 @@ class Stage:
         declared = {Path(name).resolve() for name in self.declared.code}
         for module in list(sys.modules.values()):
             file = str(getattr(module, "__file__", None))
-            if file.startswith(f"{ROOT}{os.sep}") and not file.startswith(sys.prefix):
+            if file.startswith(f"{ROOT}{os.sep}") and file.endswith(".py") and not file.startswith(INSTALLED):
                 path = Path(file).resolve()
                 if declared.isdisjoint([path, *path.parents]):
                     name = dependency_of(path, self.declared.code)
@@ -132,26 +136,6 @@ def dependency_of(path: Path, declared: list[str]) -> str:
         prefix = next((name.partition("src/digitsum")[0] for name in declared if "src/digitsum" in name), "")
         return f"{prefix}{path.relative_to(ROOT).as_posix()}"
     return Path(os.path.relpath(path)).as_posix()
-
-
-@contextlib.contextmanager
-def failures_in_one_line() -> Iterator[None]:
-    """End the program in one line and with 1 at every failure that its user can fix; a bug keeps its traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: temporary files are removed
-    try:
-        yield
-    except DigitsumError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or error
-        sys.exit(f"error: {reason}{where}. Nothing half-written was kept: fix this and run `dvc repro` again.")
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(str(error)):
-            raise
-        sys.exit("error: out of memory. Close other programs, or lower the batch size, and run again.")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted. `dvc repro` runs this stage again; training continues from its last checkpoint.")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from digitsum.core.errors import DigitsumError
+from digitsum.core.errors import DigitsumError, printable
 from digitsum.core.files import write_bytes
 
 # One metadata key only: safetensors writes several in a random order, and the bytes must not differ between runs.
@@ -30,6 +30,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises DigitsumError if the file is missing, or is not, whole and unchanged, what save_tensors wrote.
     """
+    if path.exists() and not path.is_file():
+        raise DigitsumError(f"{path} is not a file")
     if not path.is_file():
         raise DigitsumError(f"{path} is missing; `dvc repro` makes it, `dvc pull` fetches it from a remote")
     try:
@@ -40,9 +42,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("digitsum did not write it")
         if about.get("identity") != identity(tensors, about["config"]):
             raise ValueError("its content is not what was written")
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DigitsumError(
-            f"{path} is not a whole safetensors file ({error}); delete it and run `dvc repro` or `dvc checkout`"
+            f"{path} is not a whole safetensors file of digitsum ({printable(str(error), 200)}); if a stage made it, "
+            "delete it and run `dvc repro` or `dvc checkout`"
         ) from None
     return tensors, about["config"]
 

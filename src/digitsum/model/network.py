@@ -48,6 +48,11 @@ class Network(nn.Module):
 
         Raises ValueError if shapes, types or numbers are others.
         """
+        inputs: dict[str, object] = {"images": images, "numbers": numbers}
+        for name, given in inputs.items():
+            if not isinstance(given, Tensor):
+                kind = type(given).__name__
+                raise ValueError(f"{name} are of type {kind}, expected a torch tensor: torch.tensor({name}) makes one")
         if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
             raise ValueError(f"images are {images.dtype} {list(images.shape)}, expected uint8 [N, 28, 28] as in MNIST")
         if numbers.dtype != torch.int64 or numbers.shape != images.shape[:1]:
@@ -120,7 +125,8 @@ def save_model(path: Path, network: Network, **trained: str | int) -> None:
 def load_model(path: str | PathLike[str]) -> Network:
     """Return the network saved at `path`, on the CPU, in eval mode.
 
-    Raises DigitsumError if the file is missing, damaged, or holds other tensors than such a network has.
+    Raises DigitsumError if the file is missing, damaged, holds other tensors than such a network has, or weights that
+    no training gives.
     """
     tensors, config = load_tensors(Path(path))
     config.pop("trained", None)
@@ -129,13 +135,37 @@ def load_model(path: str | PathLike[str]) -> Network:
             network = Network(to_group(Model, {"model": config}))
     except DigitsumError:
         raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        found, wanted = (_described(group.get(name)) for group in (tensors, expected))
+        if found != wanted:
+            raise DigitsumError(
+                f"{path} does not fit this version of the network: {name} is {found}, expected {wanted}; "
+                "run `dvc repro train`"
+            )
+    network.load_state_dict(tensors)
+    if not _is_sound(network.eval()):
         raise DigitsumError(
-            f"{path} does not fit this version of the network ({reason}); run `dvc repro train`"
-        ) from None
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise DigitsumError(f"{path} holds weights that are not finite; run `dvc repro train`")
-    return network.eval()
+            f"{path} holds weights that are not finite, variances below 0, or weights whose answers are not finite; "
+            "run `dvc repro train`"
+        )
+    return network
+
+
+def _described(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+@torch.no_grad()
+def _is_sound(network: Network) -> bool:
+    """Return whether all weights are finite, no variance is negative, and a fixed input has finite answers."""
+    state = network.state_dict()
+    variances = [tensor for name, tensor in state.items() if name.endswith(("pixel_std", "running_var"))]
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()) or any(
+        bool((v < 0).any()) for v in variances
+    ):
+        return False
+    images = torch.stack([torch.full((28, 28), 28 * row, dtype=torch.uint8) for row in range(10)])
+    images[:, 14:] = 255  # edges, so that every layer has something to see
+    # Not the logits: `shift` gives impossible sums -inf.
+    return all(bool(logits.softmax(1).isfinite().all()) for logits in network(images, torch.arange(10)))

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from digitsum.core.numerics import Compute
-from digitsum.core.params import choice, flag, number, whole
+from digitsum.core.params import choice, flag, number, seed, whole
 from digitsum.model.params import Model
+
+MOST_EPOCHS = 10_000  # days on a GPU; more is a slip
 
 
 @dataclass(frozen=True)
@@ -14,23 +16,23 @@ class Train:
     device: str = choice("auto", "cpu", "cuda", "mps")
     precision: str = choice("float32", "tf32", "bfloat16")
     compile: bool = flag()
-    seed: int = whole(at_least=0)
-    epochs: float = number(above=0)
-    clean_epochs: int = whole(at_least=0)
-    batch_size: int = whole(at_least=2)
+    seed: int = seed()
+    epochs: float = number(above=0, at_most=MOST_EPOCHS)
+    clean_epochs: int = whole(at_least=0, at_most=MOST_EPOCHS)
+    batch_size: int = whole(at_least=2, at_most=60_000)  # MNIST's training images
     redraw_numbers: bool = flag()
     optimizer: str = choice("adamw", "adam", "sgd")
     schedule: str = choice("one_cycle", "constant")
-    lr: float = number(above=0)
-    weight_decay: float = number(at_least=0)
+    lr: float = number(above=0, at_most=1e30)  # float32 ends at 3e38; a lower one may diverge, which is an error
+    weight_decay: float = number(at_least=0, at_most=1e30)
     softmax_first: bool = flag()
     label_smoothing: float = number(at_least=0, below=1)
     sum_loss_share: float = number(at_least=0, at_most=1)
     average_decay: float = number(at_least=0, below=1)
-    rotation: float = number(at_least=0)
+    rotation: float = number(at_least=0, at_most=180)
     scaling: float = number(at_least=0, below=1)
-    shear: float = number(at_least=0)
-    translation: float = number(at_least=0)
+    shear: float = number(at_least=0, at_most=10)  # a row is then moved by 10 times its height
+    translation: float = number(at_least=0, at_most=28)  # out of sight
 
 
 @dataclass(frozen=True)
