@@ -395,22 +395,12 @@ def test_a_new_parameter_with_its_neutral_value_counts_as_if_it_were_not_there(m
         to_group(group, {"train": {"mixup": -1}})
 
 
-@pytest.mark.parametrize(
-    ("revision", "params"), [("HEAD~1", PARAMS_BEFORE), ("HEAD", PARAMS_AFTER), (WORKSPACE, PARAMS_AFTER)]
-)
-def test_a_state_that_dvc_recorded_is_up_to_date_and_parameters_have_full_names(
-    regrouped, monkeypatch, revision, params
-):
-    """The digests of folders are computed as DVC computes them, in git as in the workspace."""
-    monkeypatch.chdir(regrouped.folder)
-    assert ".dir" in (regrouped.folder / "dvc.lock").read_text()
-    run = read_run(revision)
-    assert (run.stale, run.params) == ([], leaves(params))
-
-
-def test_a_revision_before_folders_and_groups_is_compared_with_one_after(regrouped, monkeypatch):
+def test_a_run_before_folders_and_groups_is_up_to_date_and_compared_with_one_after(regrouped, monkeypatch):
     monkeypatch.chdir(regrouped.folder)
     before, after = read_run("HEAD~1"), read_run("HEAD")
+    assert ".dir" in (regrouped.folder / "dvc.lock").read_text()  # the digest of a folder, as DVC computes it
+    assert (before.stale, before.params) == ([], leaves(PARAMS_BEFORE))
+    assert (after.stale, after.params) == ([], leaves(PARAMS_AFTER))
     comparison = compare(before, after)
     assert comparison.verdict == SAME
     assert comparison.changed["parameters"] == [
