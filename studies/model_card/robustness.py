@@ -69,7 +69,7 @@ def pipeline_file(stage: str, name: str) -> Path:
         raise DigitsumError(f"{path} is missing; run `cd {PIPELINE} && dvc repro` or `dvc pull` there")
     with path.open("rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() != expected:
-            raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && dvc repro`")
+            raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && digitsum verify --repair`")
     return path
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import safetensors.torch
+import torch
 from harness.training import make_network
 
 from digitsum import cli
@@ -64,7 +65,7 @@ def test_info_shows_each_value_in_its_line_and_the_identity_of_nobody_else(tmp_p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"# Notes of mine", r"is not a whole safetensors file of digitsum .*; if a stage made it, delete it and run"),
+        (b"# Notes of mine", r"is not a whole safetensors file of digitsum .*; if a stage made it, `digitsum verify"),
         (b"", "is not a whole safetensors file of digitsum"),
         (None, "file is not a file"),
     ],

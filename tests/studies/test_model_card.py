@@ -96,5 +96,5 @@ def test_a_file_that_is_not_the_one_of_dvc_lock_is_refused(tmp_path, monkeypatch
     model.write_text("hello")
     assert robustness.pipeline_file("train", "models/digitsum.safetensors") == model
     model.write_text("other")
-    with pytest.raises(DigitsumError, match="is not what dvc.lock records; run `cd .* && dvc repro`"):
+    with pytest.raises(DigitsumError, match="is not what dvc.lock records; run `cd .* && digitsum verify --repair`"):
         robustness.pipeline_file("train", "models/digitsum.safetensors")

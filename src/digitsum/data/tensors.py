@@ -45,7 +45,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DigitsumError(
             f"{path} is not a whole safetensors file of digitsum ({printable(str(error), 200)}); if a stage made it, "
-            "delete it and run `dvc repro` or `dvc checkout`"
+            "`digitsum verify --repair` brings it back"
         ) from None
     return tensors, about["config"]
 

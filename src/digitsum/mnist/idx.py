@@ -97,7 +97,7 @@ def read_raw(folder: Path, digests: dict[str, str]) -> RawMnist:
         try:
             arrays[name] = checked_array(name, path.read_bytes(), digests[name])
         except DigitsumError as error:
-            raise DigitsumError(f"{folder}: {error}; `dvc repro fetch` restores it") from None
+            raise DigitsumError(f"{folder}: {error}; `digitsum verify --repair` restores it") from None
     for images, labels in [(TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)]:
         if len(arrays[images]) != len(arrays[labels]):
             raise DigitsumError(
