@@ -69,13 +69,19 @@ def stored_otherwise() -> list[str]:
 
 
 def imported_files(stage: str) -> list[Path]:
-    """Return the files of the modules that `stage` imports, directly or not, and of its runner and its own."""
-    graph = grimp.build_graph("digitsum", "stages", exclude_type_checking_imports=True, cache_dir=None)
-    own = {f"stages.{stage}", "stages.__main__"}
-    modules = own.union(*(graph.find_upstream_modules(module) for module in own))
-    paths = [Path(*module.split(".")) for module in modules]
+    """Return the files of this project's modules that `stage` imports."""
+    paths = [Path(*module.split(".")) for module in imported_modules(stage)]
     found = [Path(root, path).with_suffix(".py") for path in paths for root in ("src", ".")]
     return [path.resolve() for path in found if path.is_file()]
+
+
+def imported_modules(stage: str) -> set[str]:
+    """Return the modules that `stage` and its runner import, directly or not, and the packages of others."""
+    graph = grimp.build_graph(
+        "digitsum", "stages", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
+    own = {f"stages.{stage}", "stages.__main__"}
+    return own.union(*(graph.find_upstream_modules(module) for module in own))
 
 
 def stale_stages(root: Path) -> dict[str, list[str]]:

@@ -68,6 +68,15 @@ def test_an_experiment_is_undone_applied_again_and_made_a_branch(experiment, fin
     assert "fusion: concat" in copy.succeed("git", "show", "another-fusion:params.yaml")
 
 
+def test_a_run_is_undone_by_the_same_command_though_dvc_has_staged_its_lock_file(project):
+    before = project.outputs()
+    project.set_param("model.fusion", "add")
+    assert "M  dvc.lock" in project.succeed("sh", "-c", "dvc repro && git status --porcelain")
+    project.succeed("sh", "-c", UNDO)
+    assert project.outputs() == before
+    assert "up to date" in project.succeed("dvc", "status")
+
+
 def test_the_table_of_experiments_has_the_headline_only(experiment):
     header, *rows = experiment.succeed(*shlex.split(SHOW), "--csv").strip().splitlines()
     shown = "Experiment model.fusion train.seed train.epochs train.lr digit.accuracy sum.accuracy joint.accuracy"

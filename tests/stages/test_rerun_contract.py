@@ -6,18 +6,25 @@ f, p, t, e stand for the stages fetch, pair, train, evaluate.
 import gzip
 import hashlib
 import importlib
+import re
 import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import yaml
 from dvc.exceptions import ReproductionError
 from harness.groups import GROUPS
 from harness.project import ROOT, STAGES
 from harness.tiny_mnist import DIGEST_KEYS, idx_bytes
 
 from digitsum.core.files import leaves, read_yaml
+from digitsum.core.pipeline import read_declaration
 from digitsum.core.runner import Stage
 from digitsum.mnist import idx
-from tools.check import stale_stages
+from tools.check import imported_modules, stale_stages
+from tools.versions import pinned_versions
 
 # A new value for each parameter, and the stages that run then: those that read it, and those whose inputs came out
 # different. Another number of threads, for instance, gives another model; another device "cpu" here does not.
@@ -75,11 +82,22 @@ FOLDERS = {
     "src/digitsum/plotting": "pe",
     "src/digitsum/report": "",
     "src/digitsum/training": "t",
+    "src/digitsum/verification.py": "",
     "stages/__main__.py": "fpte",
     "stages/evaluate.py": "e",
     "stages/fetch.py": "f",
     "stages/pair.py": "p",
     "stages/train.py": "t",
+}
+
+# The stages that declare a package: another version could change what they write. fetch writes what its digests say.
+VERSIONS = {
+    "torch": "pte",
+    "numpy": "pe",
+    "safetensors": "pte",
+    "scikit-learn": "pe",
+    "matplotlib": "pe",
+    "pillow": "pe",  # writes matplotlib's PNG files
 }
 
 
@@ -103,6 +121,30 @@ def test_a_changed_parameter_reruns_what_it_affects(project, tmp_path, key):
         value = change_source(project, tmp_path, key)
     project.set_param(key, value)
     assert project.reproduce() == names(stages)
+
+
+@pytest.mark.parametrize("package", VERSIONS)
+def test_another_version_makes_its_stages_stale_and_they_refuse_to_run_with_this_one(project, package, capfd):
+    versions = read_yaml(project.folder / "versions.yaml")
+    (project.folder / "versions.yaml").write_text(yaml.safe_dump({**versions, package: ["9.8", "9.9"]}))
+    assert list(stale_stages(project.folder)) == names(VERSIONS[package])
+    with pytest.raises(ReproductionError):
+        project.reproduce()
+    message = rf"error: {package}: {version(package)} installed, 9.8 or 9.9 expected by versions.yaml"
+    assert capfd.readouterr().err.splitlines()[-1].startswith(message)
+
+
+def test_versions_are_those_of_the_lock_file_and_of_every_package_that_a_stage_imports(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    pinned = pinned_versions(Path("requirements.lock").read_text())
+    assert pinned == Path("versions.yaml").read_text(), "run `make lock`"
+    for stage in names("pte"):
+        own = {"digitsum", "stages", "filelock", "ruamel", "tqdm"}  # and those that change no result
+        imported = {module for module in imported_modules(stage) if module.split(".")[0] not in own}
+        packages = {"scikit-learn" if name == "sklearn" else name for name in imported - sys.stdlib_module_names}
+        declared = read_declaration(stage).versions.keys()
+        assert packages == declared - {"pillow"}, stage
+        assert declared == {package for package, letters in VERSIONS.items() if stage[0] in letters}
 
 
 @pytest.mark.slow
@@ -194,6 +236,34 @@ def test_a_dependency_that_is_not_used_is_found_by_reading(project):
     printed = project.fail("python", "-m", "tools.check")
     unused = 'declares src/digitsum/report and imports nothing from it: remove "- src/digitsum/report"'
     assert printed.count(unused) == len(STAGES)
+
+
+def test_a_group_that_no_stage_declares_is_refused_though_nothing_runs(project):
+    with (project.folder / "params.yaml").open("a") as file:
+        file.write("mood: {good: true}\n")
+    assert "params.yaml: no stage declares mood; remove it" in project.fail("python", "-m", "tools.check")
+
+
+def test_line_ends_that_git_does_not_store_are_refused_and_the_advice_helps(project):
+    path = project.folder / "src/digitsum/model/trunks.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    project.reproduce()
+    error = project.fail("python", "-m", "tools.check").splitlines()[-1]
+    assert "that a clone would run other bytes: src/digitsum/model/trunks.py" in error
+    project.succeed("sh", "-c", re.search("`(git add .*?)`", error)[1])
+    project.reproduce()
+    project.succeed("python", "-m", "tools.check")
+
+
+def test_a_damaged_object_in_dvcs_cache_is_refused(project):
+    model = read_yaml(project.folder / "dvc.lock")["stages"]["train"]["outs"][-1]["md5"]
+    (kept,) = project.folder.glob(f".dvc/cache/files/md5/*/{model[2:]}")
+    kept.unlink()
+    kept.write_bytes(b"")
+    error = project.fail("python", "-m", "tools.check").splitlines()[-1]
+    assert error.startswith("error: damaged: .dvc/cache/files/md5/")
+    project.succeed("digitsum", "verify", "--repair")
+    project.succeed("python", "-m", "tools.check")
 
 
 # --- Inputs that change while a stage runs ---------------------------------------------------------------------------
