@@ -88,11 +88,12 @@ def summary(rows: list[Row]) -> str:
         if name not in lines:
             minutes = [float(row["wall_seconds"]) / 60 for row in runs]
             lines[name] = [
-                f"`{name}`" + ("" if numerics == "portable" else f" ({numerics} numerics)"),
+                f"`{name}`",
                 f"{mean_and_deviation([float(row['joint']) for row in runs])} ({len(runs)} seeds)",
                 f"{int(runs[0]['weights']):,}",
                 median_and_range(minutes, decimals=1 if min(minutes) > 1 else 2),
-                "`make repro`" if name == "default" else f"`make {name}`",
+                ("`make repro`" if name == "default" else f"`make {name}`")
+                + ("" if numerics == "portable" else f"; these numbers with `compute.numerics={numerics}`"),
             ]
     headers = ["recipe", "joint accuracy, %", "weights", "training, minutes", "how to run"]
     return f"{markdown_table(headers, lines.values())}\n\n{_note(rows)}"

@@ -308,7 +308,7 @@ def test_the_summary_has_native_runs_only_where_portable_ones_are_too_few(in_roo
     runs = {("default", "portable"): 3, ("default", "native"): 5, ("tiny", "portable"): 2, ("tiny", "native"): 4}
     rows = [row | {"name": name, "numerics": kind} for (name, kind), count in runs.items() for _ in range(count)]
     lines = list(csv.reader(seeds.summary(rows).splitlines()[2:4], delimiter="|"))
-    assert [[cell.strip() for cell in line[1:3]] for line in lines] == [
-        ["`default`", "50.00 ± 0.00 (3 seeds)"],
-        ["`tiny` (native numerics)", "50.00 ± 0.00 (4 seeds)"],
+    assert [[line[column].strip() for column in (1, 2, 5)] for line in lines] == [
+        ["`default`", "50.00 ± 0.00 (3 seeds)", "`make repro`"],
+        ["`tiny`", "50.00 ± 0.00 (4 seeds)", "`make tiny`; these numbers with `compute.numerics=native`"],
     ]
