@@ -16,7 +16,8 @@ from digitsum.core.params import neutral, number, to_group
 from digitsum.report import settings
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, compare, same_configuration, what_changed
 from digitsum.report.markdown import to_json, to_markdown
-from digitsum.report.revisions import WORKSPACE, RecordedPredictions, Run, read_run
+from digitsum.report.files import WORKSPACE
+from digitsum.report.revisions import RecordedPredictions, Run, read_run
 from digitsum.report.settings import settings_digest
 
 IMAGES = 10_000
@@ -541,13 +542,24 @@ def test_what_cannot_be_read_ends_in_one_line(project, tmp_path):
     for folder, arguments, error in [
         (project.folder, ["HEAD~1"], "HEAD~1 has no run of this pipeline to compare ("),
         (project.folder, ["nowhere"], "nowhere is no revision of git and no experiment of DVC here; "),
-        (tmp_path / "clone", [], "this clone is shallow and does not reach the base; run `git fetch --unshallow`\n"),
+        (
+            tmp_path / "clone",
+            ["HEAD~1"],
+            "HEAD~1 is no revision of git and no experiment of DVC here; this clone is shall",
+        ),
+        (
+            tmp_path / "clone",
+            [],
+            "this clone is shallow and does not reach the base; run `git fetch --unshallow origin '",
+        ),
     ]:
         project.folder = folder
         code, printed = project.run("digitsum", "report", *arguments)
         assert code == 1
         assert printed.startswith(f"error: {error}")
         assert printed.count("\n") == 1
+    project.succeed("bash", "-c", printed.split("`")[1])
+    assert project.succeed("digitsum", "report").startswith("## No change\n")
 
 
 def test_a_gate_that_cannot_judge_is_shut(project):
