@@ -15,8 +15,8 @@ from digitsum.core.files import leaves
 from digitsum.core.params import neutral, number, to_group
 from digitsum.report import settings
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, compare, same_configuration, what_changed
-from digitsum.report.markdown import to_json, to_markdown
 from digitsum.report.files import WORKSPACE
+from digitsum.report.markdown import to_json, to_markdown
 from digitsum.report.revisions import RecordedPredictions, Run, read_run
 from digitsum.report.settings import settings_digest
 
@@ -130,7 +130,7 @@ def test_a_ruined_class_is_named_and_no_other():
     digits = {(change.label, change.figure) for change in comparison.classes if change.answer == "digit"}
     assert digits == {(8, "recall"), (9, "precision")}  # eights are taken for nines
     assert all(change.head < change.base for change in comparison.classes if change.answer == "digit")
-    assert "| digit 8 | recall | 100.00 | 66.70 | < 0.0001 |" in cells(to_markdown(comparison, {}))
+    assert "| digit 8 | recall | 100.00 | 66.70 | -33.30 | < 0.0001 | 8 to 17 |" in cells(to_markdown(comparison, {}))
 
 
 def test_another_pairing_seed_is_compared_image_by_image():
@@ -251,7 +251,7 @@ def test_one_run_each_says_nothing_of_configurations_and_seeds_do():
     assert "not on the same machine" not in text
     larger = with_seeds.head.metrics | {"weights": 5}
     elsewhere = dataclasses.replace(with_seeds.head, seeds=SLOW, machines="another", metrics=larger)
-    costs = "Cost: weights not recorded → 5; CPU-seconds of training 100 → 300, not on the same machine."
+    costs = "Cost: CPU-seconds of training 100 → 300, not on the same machine."
     assert costs in to_markdown(compare(with_seeds.base, elsewhere), {})
 
 

@@ -57,11 +57,11 @@ class Files:
         except (DvcException, OSError, RuntimeError) as error:  # RuntimeError: no home folder is known
             raise DigitsumError(f"DVC cannot open this project: {error}") from None
         self.files = DVCFileSystem(self.repo)
-        self.root = f"/{PurePosixPath(self.folder).relative_to(PurePosixPath(self.repo.root_dir))}"
+        self.root = PurePosixPath("/", PurePosixPath(self.folder).relative_to(Path(self.repo.root_dir).as_posix()))
 
     def bytes(self, path: str) -> bytes:
         """Return a file's content. Raises OSError if it is not there."""
-        content: bytes = self.files.read_bytes(f"{self.root}/{path}")
+        content: bytes = self.files.read_bytes(str(self.root / path))
         self.read[path] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return content
 
@@ -74,7 +74,7 @@ class Files:
 
         DVC is not asked: it reads dvc.yaml and dvc.lock first, and crashes where they are nested deeply.
         """
-        with self.repo.fs.open(f"{self.folder}/{path}", "rb") as file:
+        with self.repo.fs.open(str(PurePosixPath(self.folder, path)), "rb") as file:
             return parse_yaml(_decode(file.read(), path), path)
 
     def tensors(self, path: str) -> dict[str, NDArray[Any]]:
@@ -91,12 +91,12 @@ class Files:
 
     def digests(self, path: str) -> dict[str, str]:
         """Return the MD5 of a file, or of each file in a folder but those that .dvcignore names; none if it is gone."""
-        files = sorted(os.path.relpath(file, self.root) for file in self.files.find(f"{self.root}/{path}"))
+        files = sorted(os.path.relpath(file, self.root) for file in self.files.find(str(self.root / path)))
         return {file: hashlib.md5(self.bytes(file), usedforsecurity=False).hexdigest() for file in files}
 
     def first_text(self, *paths: str) -> str:
         """Return the first of some text files that is there, nothing if there is none."""
-        return next((self.text(path) for path in paths if self.files.exists(f"{self.root}/{path}")), "")
+        return next((self.text(path) for path in paths if self.files.exists(str(self.root / path))), "")
 
 
 def _decode(content: bytes, path: str) -> str:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from digitsum.core.files import write_bytes, write_json
 from digitsum.report.compare import Comparison
 from digitsum.report.figures import draw_changed_images, draw_confusion_change
-from digitsum.report.markdown import to_json, to_markdown
 from digitsum.report.files import Files
+from digitsum.report.markdown import to_json, to_markdown
 from digitsum.report.revisions import TEST_SPLIT, Run
 
 

@@ -37,7 +37,9 @@ def _number(value: Any) -> Any:
 
 
 SHARE = vol.All(_number, vol.Range(0, 1))
-METRICS = vol.Schema({**{vol.Required(f"{name}.accuracy"): SHARE for name in ("digit", "sum", "joint")}, str: _number})
+METRICS = vol.Schema(
+    {vol.Required("digit.accuracy"): SHARE, vol.Required("sum.accuracy"): SHARE, vol.Required("joint.accuracy"): SHARE}
+).extend({str: _number})
 SEED_RUN = vol.Schema(
     {
         "seed": vol.Coerce(int),
