@@ -130,7 +130,7 @@ def test_a_ruined_class_is_named_and_no_other():
     digits = {(change.label, change.figure) for change in comparison.classes if change.answer == "digit"}
     assert digits == {(8, "recall"), (9, "precision")}  # eights are taken for nines
     assert all(change.head < change.base for change in comparison.classes if change.answer == "digit")
-    assert "| digit 8 | recall | 100.00 | 66.70 | -33.30 | < 0.0001 | 8 to 17 |" in cells(to_markdown(comparison, {}))
+    assert "| digit 8 | recall | 100.00 | 66.70 | -33.30 | < 0.0001 | 8 to 18 |" in cells(to_markdown(comparison, {}))
 
 
 def test_another_pairing_seed_is_compared_image_by_image():

@@ -305,7 +305,11 @@ def changed_classes(base: RecordedPredictions, head: RecordedPredictions) -> lis
                 pairs = other_digit & ((concerned == change.label) | (other == change.label))
                 cause = int(np.bincount(base.actual["digit"][pairs], minlength=10).argmax())
                 classes[place] = replace(change, follows_from=cause if cause in digits else None)
-    return sorted(classes, key=lambda change: -abs(change.head - change.base))
+    largest: dict[tuple[str, int], float] = {}
+    for change in classes:
+        key = change.answer, change.label
+        largest[key] = max(largest.get(key, 0), abs(change.head - change.base))
+    return sorted(classes, key=lambda change: -largest[change.answer, change.label])
 
 
 def _tested_classes(base: RecordedPredictions, head: RecordedPredictions) -> list[ClassChange]:
