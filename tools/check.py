@@ -19,7 +19,7 @@ from dvc.stage import PipelineStage
 
 from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import leaves, read_yaml
-from digitsum.core.pipeline import stage_blocks
+from digitsum.core.pipeline import read_declaration, stage_blocks
 from digitsum.core.runner import dependency_of
 
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 def code_faults(stage: str) -> list[str]:
     """Return a line for each dependency of `stage` that is missing in ./dvc.yaml, or from which nothing is imported."""
-    code = [name for name in stage_blocks()[stage]["deps"] if name.startswith(("src", "stages"))]
+    code = [name for name in read_declaration(stage).dependencies if name.startswith(("src", "stages"))]
     used = {"src/digitsum/__init__.py"} | {dependency_of(file, code) for file in imported_files(stage)}
     return [
         *(f'imports {name} without declaring it: add "- {name}" under deps' for name in sorted(used - set(code))),

@@ -187,8 +187,8 @@ def _metrics(files: Files, path: str) -> dict[str, Any]:
 def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
     path, classes = f"plots/confusion_{answer}.csv", CLASSES[answer]
     try:
-        table = io.StringIO(files.text(path))
-        cells = np.loadtxt(table, dtype=np.int64, delimiter=",", skiprows=1, comments=None, ndmin=2)
+        rows = [row for row in files.text(path).splitlines()[1:] if row.strip()] or ["no rows"]
+        cells = np.loadtxt(rows, dtype=np.int64, delimiter=",", comments=None, ndmin=2)
         counts = np.zeros((classes, classes), dtype=np.int64)
         counts[cells[:, 0], cells[:, 1]] = cells[:, 2]
         if (cells < 0).any() or not 0 < counts.sum() < 2**31:
