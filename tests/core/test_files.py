@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from digitsum.core.errors import DigitsumError
 from digitsum.core.files import write_bytes, write_csv, write_json
 
 
@@ -35,3 +36,9 @@ def test_json_keeps_the_order_of_its_keys_and_refuses_nan(tmp_path):
 def test_csv_has_unix_line_ends(tmp_path):
     write_csv(tmp_path / "new" / "a.csv", ["x", "y"], [(1, 2.5)])
     assert (tmp_path / "new" / "a.csv").read_bytes() == b"x,y\n1,2.5\n"
+
+
+def test_an_error_that_quotes_what_others_wrote_is_one_short_line():
+    line = str(DigitsumError("a\nidentity: \x1b[2J\u202e" + "x" * 10**6))
+    assert line.startswith("a identity: �[2J�xxx")
+    assert (line.isprintable(), len(line)) == (True, 2_000)

@@ -304,7 +304,7 @@ def changed_classes(base: RecordedPredictions, head: RecordedPredictions) -> lis
                 other = head.predicted["sum"] if change.figure == "precision" else concerned
                 pairs = other_digit & ((concerned == change.label) | (other == change.label))
                 cause = int(np.bincount(base.actual["digit"][pairs], minlength=10).argmax())
-                classes[place] = replace(change, follows_from=cause if cause in digits else None)
+                classes[place] = replace(change, follows_from=cause if pairs.any() and cause in digits else None)
     largest: dict[tuple[str, int], float] = {}
     for change in classes:
         key = change.answer, change.label
