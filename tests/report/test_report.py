@@ -623,18 +623,18 @@ def test_scores_that_lose_other_images_are_not_one_row():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "called"),
     [
         ({"params": {"train.seed": 1}}, True),
         ({"params": {"train.seed": 1, "train.lr": 1}}, False),
         ({"params": {"train.seed": 1}, "code": {}}, False),
     ],
 )
-def test_a_change_of_the_seed_alone_is_called_one(changes, said):
+def test_a_change_of_the_seed_alone_is_called_one(changes, called):
     params = BASE.params | {"train.seed": 0}
     base = dataclasses.replace(BASE, params=params, seeds=SLOW)
     head = spoiled(60, **changes | {"params": params | changes["params"]})
-    assert ("**Only a seed changed.**" in to_markdown(compare(base, head), {})) == said
+    assert ("**Only a seed changed.**" in to_markdown(compare(base, head), {})) == called
 
 
 def test_intervals_count_images_and_not_pairs_when_predictions_are_missing():

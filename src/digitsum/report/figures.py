@@ -72,7 +72,7 @@ def _caption(base: RecordedPredictions, head: RecordedPredictions, image: int) -
     pairs = [_first_wrong(run, image) for run in (base, head)]
     if same_pairs(base, head):
         pairs = [pairs[0] if correct(base, "joint")[pairs[0]] < correct(head, "joint")[pairs[0]] else pairs[1]] * 2
-    lines = []
+    lines: list[str] = []
     for name, run, pair in zip(("base", "head"), (base, head), pairs, strict=True):
         digit, number = run.actual["digit"][pair], run.number[pair]
         if not lines or pairs[0] != pairs[1]:
