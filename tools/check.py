@@ -53,7 +53,7 @@ def main() -> None:
 
 def code_faults(stage: str) -> list[str]:
     """Return a line for each dependency of `stage` that is missing in ./dvc.yaml, or from which nothing is imported."""
-    code = [name for name in stage_blocks()[stage]["deps"] if name.startswith(("src", "stages"))]
+    code = [name for name in read_declaration(stage).dependencies if name.startswith(("src", "stages"))]
     used = {"src/digitsum/__init__.py"} | {dependency_of(file, code) for file in imported_files(stage)}
     return [
         *(f'imports {name} without declaring it: add "- {name}" under deps' for name in sorted(used - set(code))),

@@ -82,8 +82,9 @@ def report(base: str | None, head: str, output: Path | None, fail_on_worse: bool
     Raises DigitsumError if a revision cannot be read or, with `fail_on_worse`, if no verdict can be given.
     """
     from digitsum.report.compare import UNKNOWN, WORSE, compare
+    from digitsum.report.files import merge_base
     from digitsum.report.markdown import to_markdown
-    from digitsum.report.revisions import merge_base, read_run
+    from digitsum.report.revisions import read_run
 
     comparison = compare(read_run(base or merge_base()), read_run(head))
     if output is None:

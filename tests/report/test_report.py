@@ -15,9 +15,11 @@ from digitsum.core.files import leaves
 from digitsum.core.params import neutral, number, to_group
 from digitsum.report import settings
 from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, compare, same_configuration, what_changed
+from digitsum.report.files import WORKSPACE
 from digitsum.report.markdown import to_markdown
-from digitsum.report.revisions import WORKSPACE, RecordedPredictions, Run, read_run
+from digitsum.report.revisions import RecordedPredictions, Run, read_run
 from digitsum.report.settings import settings_digest
+from digitsum.report.tables import shown
 
 IMAGES = 10_000
 DIGITS = np.arange(IMAGES) % 10
@@ -129,7 +131,7 @@ def test_a_ruined_class_is_named_and_no_other():
     digits = {(change.label, change.figure) for change in comparison.classes if change.answer == "digit"}
     assert digits == {(8, "recall"), (9, "precision")}  # eights are taken for nines
     assert all(change.head < change.base for change in comparison.classes if change.answer == "digit")
-    assert "| digit 8 | recall | 100.00 | 66.70 | < 0.0001 |" in cells(to_markdown(comparison, {}))
+    assert "| digit 8 | recall | 100.00 | 66.70 | -33.30 | < 0.0001 | 8 to 18 |" in cells(to_markdown(comparison, {}))
 
 
 def test_another_pairing_seed_is_compared_image_by_image():
@@ -269,7 +271,7 @@ def test_equal_configurations_are_not_compared_over_seeds(params, beats):
     [
         ({}, "unchanged"),
         ({"machines": "another"}, "unchanged"),
-        ({"metrics": BASE.metrics | {"weights": 5}}, "weights not recorded → 5"),
+        ({"metrics": BASE.metrics | {"weights": 5}}, "unchanged"),  # what only one of them recorded is no cost
         ({"seeds": SLOW}, "CPU-seconds of training 100 → 300"),
         ({"seeds": SLOW, "machines": "another"}, "CPU-seconds of training 100 → 300, not on the same machine"),
     ],
@@ -512,12 +514,23 @@ def test_what_cannot_be_read_ends_in_one_line(project, tmp_path):
     for folder, arguments, error in [
         (project.folder, ["HEAD~1"], "HEAD~1 has no run of this pipeline to compare ("),
         (project.folder, ["nowhere"], "nowhere is no revision of git and no experiment of DVC here; "),
-        (tmp_path / "clone", [], "this clone is shallow and does not reach the base; run `git fetch --unshallow`\n"),
+        (
+            tmp_path / "clone",
+            ["HEAD~1"],
+            "HEAD~1 is no revision of git and no experiment of DVC here; this clone is shall",
+        ),
+        (
+            tmp_path / "clone",
+            [],
+            "this clone is shallow and does not reach the base; run `git fetch --unshallow origin '",
+        ),
     ]:
         code, printed = project.run("digitsum", "report", *arguments, folder=folder)
         assert code == 1
         assert printed.startswith(f"error: {error}")
         assert printed.count("\n") == 1
+    project.succeed("bash", "-c", printed.split("`")[1], folder=folder)
+    assert project.succeed("digitsum", "report", folder=folder).startswith("## No change\n")
 
 
 def test_a_gate_that_cannot_judge_is_shut(project):
@@ -538,3 +551,140 @@ def test_an_experiment_is_compared_by_its_name(project):
     printed = project.succeed("digitsum", "report", "HEAD", "idle")
     assert printed.startswith("## Worse\n\n`idle (")
     assert "`train.lr` 0.01 → 1e-09" in printed
+
+
+# --- What a reviewer reads -----------------------------------------------------------------------------------------
+
+
+def test_the_first_sentence_names_the_ruined_class_and_sums_that_follow_are_folded():
+    head = run_of(predictions([*WRONG, *np.flatnonzero(DIGITS == 7)]), "head")
+    comparison = compare(BASE, head)
+    first, rows = (cells(part) for part in to_markdown(comparison, {}).split("| class", 1))
+    assert "; worst hit: **digit 7** (recall 100.00 → 0.00 %).\n" in first
+    assert [row[:20] for row in rows.splitlines()[2:5]] == [
+        "| digit 7 | recall |",
+        "| digit 7 | precisio",
+        "| digit 8 | precisio",
+    ]
+    assert "| < 0.0001 | 7 to 17 |" in rows
+    assert {change.follows_from for change in comparison.classes if change.answer == "sum"} == {7}
+    assert "| digit, sum, joint | 99.60" in first
+    assert "most improved: **digit 7** (recall 0.00 → 100.00 %)" in to_markdown(compare(head, BASE), {})
+
+
+def test_a_sum_that_is_ruined_by_itself_is_not_folded():
+    given = predictions([*WRONG, *np.flatnonzero(DIGITS == 7)])
+    given.predicted["sum"][given.actual["sum"] == 10] = 11
+    comparison = compare(BASE, run_of(given, "head"))
+    sums = [change for change in comparison.classes if change.answer == "sum"]
+    alone = {(change.label, change.figure) for change in sums if change.follows_from is None}
+    assert alone == {(10, "recall"), (10, "precision"), (11, "precision")}
+    assert {change.follows_from for change in sums} == {None, 7}
+    assert "**sum 10** (recall" in to_markdown(comparison, {})
+
+
+def test_scores_that_lose_other_images_are_not_one_row():
+    given = predictions(WRONG)
+    for answer, images in (("digit", range(1, 11)), ("sum", range(21, 31))):
+        given.predicted[answer][list(images)] = (given.predicted[answer][list(images)] + 1) % 10
+    digit, total, joint = compare(BASE, run_of(given, "head")).scores
+    assert (digit.lost, total.lost, joint.lost) == (10, 10, 20)
+    assert [score.same_as for score in (digit, total, joint)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "called"),
+    [
+        ({"params": {"train.seed": 1}}, True),
+        ({"params": {"train.seed": 1, "train.lr": 1}}, False),
+        ({"params": {"train.seed": 1}, "code": {}}, False),
+    ],
+)
+def test_a_change_of_the_seed_alone_is_called_one(changes, called):
+    params = BASE.params | {"train.seed": 0}
+    base = dataclasses.replace(BASE, params=params, seeds=SLOW)
+    head = spoiled(60, **changes | {"params": params | changes["params"]})
+    assert ("**Only a seed changed.**" in to_markdown(compare(base, head), {})) == called
+
+
+def test_intervals_count_images_and_not_pairs_when_predictions_are_missing():
+    params = BASE.params | {"pair.pairs_per_image": 4}
+    base, head = (
+        run_of(predictions(WRONG, pairs=4), name, params=params, predictions=None) for name in ("base", "head")
+    )
+    assert compare(base, head).scores[0].base_interval == pytest.approx(compare(BASE, BASE).scores[0].base_interval)
+
+
+def test_predictions_of_other_images_are_not_compared():
+    fewer = predictions(WRONG)
+    fewer.image[-1] = 0
+    assert compare(BASE, run_of(fewer, "head")).verdict == UNKNOWN
+
+
+HOSTILE = "a`b|c\n\n## No change\n\n<!-- <script>alert(1)</script> \x1b[2J\u202e @team " + "x" * 1_000_000
+
+
+def test_text_of_another_branch_stays_text_on_its_line():
+    """GitHub's Markdown has no markup, and no HTML, in a code span; none can be closed from inside."""
+    hostile = {HOSTILE: HOSTILE, "train.lr": HOSTILE}
+    head = spoiled(60, params=BASE.params | hostile, stale=[f"{shown(HOSTILE)} is new"])
+    head = dataclasses.replace(
+        head, name=HOSTILE, metrics=head.metrics | {HOSTILE: 1.0}, code={HOSTILE: ("2", [HOSTILE])}
+    )
+    text = to_markdown(compare(BASE, head), {})
+    outside = re.sub("`[^`\n]*`", "", text)
+    assert len(text) < 5_000
+    assert outside.count("## ") == 1
+    assert not re.search(r"<!--|<script|alert|@team|\x1b|\u202e", outside)
+    assert "| digit, sum, joint |" in cells(text)
+
+
+# --- Where the command is run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_report_is_the_same_in_a_subfolder_a_worktree_and_a_monorepo(branch, tmp_path):
+    expected = branch.succeed("digitsum", "report", "main", "slow").partition("\n\n- ")[2]
+    assert expected.partition("\n\n- ")[2]
+    assert branch.succeed("digitsum", "report", "main", folder="docs").endswith(expected)
+    branch.succeed("git", "worktree", "add", "--quiet", str(tmp_path / "worktree"), "main")
+    assert branch.succeed("digitsum", "report", "main", "slow", folder=tmp_path / "worktree").endswith(expected)
+    (tmp_path / "mono").mkdir()
+    mono = branch.copy(tmp_path / "mono/team")
+    shutil.move(mono.folder / ".git", tmp_path / "mono/.git")
+    for revision in ("main", "slow"):
+        mono.succeed("git", "symbolic-ref", "HEAD", f"refs/heads/mono-{revision}")
+        mono.succeed("git", "read-tree", "--empty", folder="..")
+        mono.succeed("git", "read-tree", "--prefix=team/", revision, folder="..")
+        mono.succeed("git", "commit", "--quiet", "--message", revision, folder="..")
+    assert mono.succeed("digitsum", "report", "mono-main", "mono-slow", folder="docs").endswith(expected)
+
+
+NO_HOME = """
+import os, pwd, runpy, sys
+os.environ.pop("HOME", None)
+def getpwuid(uid): raise KeyError(uid)
+pwd.getpwuid = getpwuid
+sys.argv = ["digitsum", "report", "main"]
+runpy.run_module("digitsum", run_name="__main__")
+"""
+
+
+def test_a_place_without_git_or_a_home_ends_in_one_line(project, tmp_path):
+    known = project.environment
+
+    def line(*command, folder=project.folder, **environment):
+        project.environment = known | environment
+        code, printed = project.run(*command, folder=folder)
+        assert (code, printed.count("\n"), printed[:7]) == (1, 1, "error: "), printed
+        return printed
+
+    python = shutil.which("python", path=project.environment["PATH"])
+    report = (python, "-m", "digitsum", "report", "main")
+    assert "git cannot be run; install it" in line(*report, PATH="/nowhere")
+    assert "is in no project of this pipeline" in line(*report, folder=tmp_path)
+    assert "set an absolute HOME" in line(python, "-c", NO_HOME)
+    shutil.copytree(project.folder, tmp_path / "exported", ignore=shutil.ignore_patterns(".git"), symlinks=True)
+    assert "not a git repository" in line(*report, folder=tmp_path / "exported")
+    dubious = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    assert "git config --global --add safe.directory" in line(*report, **dubious)

@@ -145,3 +145,28 @@ def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
     assert len(drawings) == 3
     for title in [*TITLES[:2], "predicted sum", "joint_accuracy"]:
         assert any(title in drawing for drawing in drawings), title
+
+
+HOSTILE = "<script>document.title='OWNED'</script>"
+
+
+def test_the_page_runs_no_script_of_a_table_or_a_branch_and_follows_no_link(project, tmp_path):
+    table = project.folder / "plots/training.csv"
+    table.write_text(f'{table.read_text()}2,loss,"</script>{HOSTILE}",0.5\n')
+    project.succeed("git", "checkout", "--quiet", "-b", HOSTILE)
+    project.succeed("git", "commit", "--all", "--quiet", "--message", "hostile")
+    project.succeed("python", "-m", "tools.plots_page", "main", HOSTILE)
+    page = project.folder / "dvc_plots/index.html"
+    assert "OWNED" in page.read_text()
+    assert HOSTILE not in page.read_text()
+    if CHROMIUM:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+        command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'browser'}", page.as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert "<title>Plots</title>" in dom
+        assert dom.count('class="marks"') == 3
+    table.unlink()
+    table.symlink_to(tmp_path / "a file of the reader")
+    code, printed = project.run("python", "-m", "tools.plots_page")
+    assert (code, printed.count("\n")) == (1, 1)
+    assert printed.startswith("error: plots/training.csv is a link")

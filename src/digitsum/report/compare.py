@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitsum.report.revisions import RecordedPredictions, Run
+from digitsum.report.revisions import CLASSES, RecordedPredictions, Run
 from digitsum.report.settings import settings_digest
 from digitsum.report.significance import (
     LEVEL,
@@ -20,10 +20,10 @@ from digitsum.report.significance import (
     unpaired_difference,
     wilson,
 )
+from digitsum.report.tables import code, shown
 
 BETTER, WORSE, NOISE, SAME, UNKNOWN = "better", "worse", "within noise", "no change", "cannot be told"
 SCORES = {"digit": ("digit",), "sum": ("sum",), "joint": ("digit", "sum")}  # the answers that must be correct
-CLASSES = {"digit": 10, "sum": 19}
 TEST_SET = ("test_images_sha256", "test_labels_sha256")  # last names of parameters; their group has changed
 GROUP, LAST_NAME = 0, -1  # parts of a parameter's name, as in compute.threads
 
@@ -33,7 +33,7 @@ class Score:
     """An accuracy, 0-1, of both runs, each with its 95 % interval; the verdict on their difference, and its reason.
 
     `p` is corrected for the other scores. What follows the verdict is None if the runs cannot be compared; lost and
-    won, in images, also if predictions are missing.
+    won, in images, also if predictions are missing. same_as: the score that agrees with this one on every image.
     """
 
     name: str
@@ -47,11 +47,15 @@ class Score:
     interval: tuple[float, float] | None = None
     lost: int | None = None
     won: int | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """The recall or precision, 0-1, of one class that changed beyond noise; `p` is corrected for all classes."""
+    """The recall or precision, 0-1, of one class that changed beyond noise; `p` is corrected for all classes.
+
+    follows_from: the digit whose change explains that of this sum.
+    """
 
     answer: str
     label: int
@@ -59,6 +63,7 @@ class ClassChange:
     base: float
     head: float
     p: float
+    follows_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,18 @@ def compare(base: Run, head: Run) -> Comparison:
         if run.stale:
             more = f", and {len(run.stale) - 3} more" if len(run.stale) > 3 else ""
             notes.append(
-                f"The results of {run.name} are of an earlier state: {'; '.join(run.stale[:3])}{more}. "
+                f"The results of {shown(run.name)} are of an earlier state: {'; '.join(run.stale[:3])}{more}. "
                 "`dvc repro` there brings them up to date."
             )
     classes = []
     lost = won = np.empty(0, dtype=np.int64)
-    if _test_set(base) != _test_set(head):
+    if _test_set(base) != _test_set(head) or not _same_images(base.predictions, head.predictions):
         notes.append("The test sets are different images, so that no difference between the two runs can be tested.")
         scores = [_untested(name, base, head) for name in SCORES]
     elif base.predictions is None or head.predictions is None:
         notes += [
-            f"The predictions of {run.name} are not in DVC's cache or in a remote, so that it is not known which "
-            f"images changed; `dvc pull evaluate` or `dvc repro` in a checkout of it brings them."
+            f"The predictions of {shown(run.name)} are not in DVC's cache or in a remote, so that it is not known "
+            f"which images changed; `dvc pull evaluate` or `dvc repro` in a checkout of it brings them."
             for run in (base, head)
             if run.predictions is None
         ]
@@ -131,31 +136,39 @@ def same_configuration(base: Run, head: Run) -> bool:
     return settings_digest(before) == settings_digest(head.params)
 
 
+def only_seeds_changed(base: Run, head: Run) -> list[str]:
+    """Return the names of the parameters that changed, if all are seeds and no code changed."""
+    keys = base.params.keys() | head.params.keys()
+    changed = sorted(key for key in keys if base.params.get(key) != head.params.get(key))
+    same_code = {path: md5 for path, (md5, _) in base.code.items()} == {p: md5 for p, (md5, _) in head.code.items()}
+    return changed if same_code and all(key.endswith(".seed") for key in changed) else []
+
+
 def what_changed(base: Run, head: Run) -> dict[str, list[str]]:
     """Return what differs between two runs, by name: parameters, files of code, and data."""
     names = _renamed(base.params, head.params, parts=(LAST_NAME, GROUP))
     parameters = []
     for key, value in base.params.items():
         if key in names:
-            parameters.append(f"`{key}` is called `{names[key]}`, still {_shown(value)}")
+            parameters.append(f"{code(key)} is called {code(names[key])}, still {_shown(value)}")
         elif key not in head.params:
-            parameters.append(f"`{key}` {_shown(value)} is gone")
+            parameters.append(f"{code(key)} {_shown(value)} is gone")
     for key, value in head.params.items():
         if key not in base.params and key not in names.values():
-            parameters.append(f"`{key}` {_shown(value)} is new")
+            parameters.append(f"{code(key)} {_shown(value)} is new")
         elif key in base.params and base.params[key] != value:
-            parameters.append(f"`{key}` {_shown(base.params[key])} → {_shown(value)}")
-    code = [
-        f"`{path}` ({', '.join(stages)})"
+            parameters.append(f"{code(key)} {_shown(base.params[key])} → {_shown(value)}")
+    files = [
+        f"{code(path)} ({', '.join(map(shown, stages))})"
         for path, (_, stages) in sorted((base.code | head.code).items())
         if base.code.get(path, [""])[0] != head.code.get(path, [""])[0]
     ]
     data = [
-        f"`{path}`"
+        code(path)
         for path in sorted(base.results | head.results)
         if path.startswith(("data/raw", "data/paired")) and base.results.get(path) != head.results.get(path)
     ]
-    return {"parameters": parameters, "code": code, "data": data}
+    return {"parameters": parameters, "code": files, "data": data}
 
 
 def _renamed(base: dict[str, Any], head: dict[str, Any], parts: Iterable[int]) -> dict[str, str]:
@@ -176,7 +189,7 @@ def _renamed(base: dict[str, Any], head: dict[str, Any], parts: Iterable[int]) -
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 24 else f"{text[:12]}…"  # of a digest its beginning
+    return shown(text if len(text) <= 24 else f"{text[:12]}…")  # of a digest its beginning
 
 
 # --- Accuracies ----------------------------------------------------------------------------------------------------
@@ -198,20 +211,24 @@ def same_pairs(base: RecordedPredictions, head: RecordedPredictions) -> bool:
 
 
 def _test_set(run: Run) -> set[str]:
-    return {digest for key, digest in run.params.items() if key.endswith(TEST_SET)}
+    return {str(digest) for key, digest in run.params.items() if key.endswith(TEST_SET)}
 
 
 def _from_predictions(base: RecordedPredictions, head: RecordedPredictions) -> list[Score]:
     shares = {name: (by_image(base, name), by_image(head, name)) for name in SCORES}
-    # Digit, sum and joint are one question where they agree about every image, as they do with the fusion shift.
+    # Digit, sum and joint are one question where they change on the same images, as they do with the fusion shift.
     questions = {name: (after - before).tobytes() for name, (before, after) in shares.items()}
     differences = {name: paired_difference(*both) for name, both in shares.items()}
     changed = any(difference.lost or difference.won for difference in differences.values())
-    return _judge(differences, questions, len(np.unique(base.image)), changed)
+    scores = _judge(differences, questions, len(np.unique(base.image)), changed)
+    answers = {name: np.concatenate(both).tobytes() for name, both in shares.items()}
+    first = {answer: name for name, answer in reversed(answers.items())}
+    earlier = {name: first[answer] for name, answer in answers.items() if first[answer] != name}
+    return [replace(score, same_as=earlier.get(score.name)) for score in scores]
 
 
 def _from_counts(base: Run, head: Run) -> list[Score]:
-    images = _pairs(head)  # one each
+    images = _images(head)
     counts = {name: (round(_accuracy(base, name) * images), round(_accuracy(head, name) * images)) for name in SCORES}
     differences = {name: unpaired_difference(*both, images) for name, both in counts.items()}
     return _judge(differences, counts, images, changed=base.results != head.results)
@@ -233,12 +250,23 @@ def _judge(differences: dict[str, Difference], questions: dict[str, Any], images
 
 def _untested(name: str, base: Run, head: Run) -> Score:
     before, after = _accuracy(base, name), _accuracy(head, name)
-    intervals = _interval(before, _pairs(base)), _interval(after, _pairs(head))
+    intervals = _interval(before, _images(base)), _interval(after, _images(head))
     return Score(name, before, after, *intervals, UNKNOWN)
 
 
-def _pairs(run: Run) -> int:
-    return int(run.confusion["digit"].sum())
+def _images(run: Run) -> int:
+    """Return the number of test images; the confusion counts each pair of an image."""
+    pairs = run.params.get("pair.pairs_per_image")
+    return int(run.confusion["digit"].sum()) // (pairs if type(pairs) is int and pairs > 0 else 1) or 1
+
+
+def _same_images(base: RecordedPredictions | None, head: RecordedPredictions | None) -> bool:
+    """Return whether predictions, where both are known, are of the same images with the same digits."""
+    if base is None or head is None:
+        return True
+    firsts = [np.unique(run.image, return_index=True) for run in (base, head)]
+    digits = [run.actual["digit"][first] for run, (_, first) in zip((base, head), firsts, strict=True)]
+    return np.array_equal(firsts[0][0], firsts[1][0]) and np.array_equal(digits[0], digits[1])
 
 
 def _interval(part: float, images: int) -> tuple[float, float]:
@@ -259,10 +287,32 @@ def _overall(scores: list[Score]) -> str:
 
 
 def changed_classes(base: RecordedPredictions, head: RecordedPredictions) -> list[ClassChange]:
-    """Return the classes whose recall or precision changed beyond noise, after Holm's correction for all of them.
+    """Return the classes whose recall or precision changed beyond noise, after Holm's correction; the largest first.
 
-    Where images have several pairs, precision is tested on the first pair of each.
+    A sum follows from a digit if it does not change beyond noise where the predicted digits did not. Where images have
+    several pairs, precision is tested on the first pair of each.
     """
+    classes = _tested_classes(base, head)
+    if same_pairs(base, head):
+        other_digit = base.predicted["digit"] != head.predicted["digit"]
+        rest = _tested_classes(*(_part(run, ~other_digit) for run in (base, head))) if not other_digit.all() else []
+        by_themselves = {(change.answer, change.label, change.figure) for change in rest}
+        digits = {change.label for change in classes if change.answer == "digit"}
+        for place, change in enumerate(classes):
+            if change.answer == "sum" and (change.answer, change.label, change.figure) not in by_themselves:
+                concerned = base.actual["sum"] if change.figure == "recall" else base.predicted["sum"]
+                other = head.predicted["sum"] if change.figure == "precision" else concerned
+                pairs = other_digit & ((concerned == change.label) | (other == change.label))
+                cause = int(np.bincount(base.actual["digit"][pairs], minlength=10).argmax())
+                classes[place] = replace(change, follows_from=cause if pairs.any() and cause in digits else None)
+    largest: dict[tuple[str, int], float] = {}
+    for change in classes:
+        key = change.answer, change.label
+        largest[key] = max(largest.get(key, 0), abs(change.head - change.base))
+    return sorted(classes, key=lambda change: -largest[change.answer, change.label])
+
+
+def _tested_classes(base: RecordedPredictions, head: RecordedPredictions) -> list[ClassChange]:
     changes = []
     firsts = [np.unique(run.image, return_index=True)[1] for run in (base, head)]
     for answer, classes in CLASSES.items():
@@ -280,6 +330,14 @@ def changed_classes(base: RecordedPredictions, head: RecordedPredictions) -> lis
             changes.append(ClassChange(answer, label, "precision", precisions[0], precisions[1], p))
     corrected = holm([change.p for change in changes])
     return [replace(change, p=p) for change, p in zip(changes, corrected, strict=True) if p < LEVEL]
+
+
+def _part(predictions: RecordedPredictions, pairs: NDArray[np.bool_]) -> RecordedPredictions:
+    actual, predicted = (
+        {answer: labels[pairs] for answer, labels in columns.items()}
+        for columns in (predictions.actual, predictions.predicted)
+    )
+    return RecordedPredictions(predictions.image[pairs], predictions.number[pairs], actual, predicted)
 
 
 def _recalls(predictions: RecordedPredictions, answer: str, label: int) -> NDArray[np.float64]:

@@ -1,15 +1,26 @@
 """A comparison as Markdown, in the order in which a reviewer asks, and as JSON."""
 
 from collections.abc import Iterator
-from dataclasses import astuple
 from statistics import mean, median, stdev
 from typing import Any
 
-from digitsum.report.compare import BETTER, NOISE, SAME, UNKNOWN, WORSE, Comparison, Score, same_configuration
+from digitsum.report.compare import (
+    BETTER,
+    NOISE,
+    SAME,
+    UNKNOWN,
+    WORSE,
+    ClassChange,
+    Comparison,
+    Score,
+    only_seeds_changed,
+    same_configuration,
+)
 from digitsum.report.revisions import SEED_RUNS, Run
-from digitsum.report.tables import markdown_table
+from digitsum.report.tables import code, markdown_table, shown
 
 SHOWN = 12  # names of a kind in the first lines; the JSON has them all
+ROWS = 40  # of a table
 FLOP = "flop_per_image"
 
 
@@ -31,8 +42,8 @@ def to_markdown(comparison: Comparison, figures: dict[str, str]) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Return the verdict as a title, and a sentence on digit, sum and joint accuracy."""
-    runs = f"`{comparison.head.name}` against `{comparison.base.name}`"
+    """Return the verdict as a title, and a sentence on digit, sum and joint accuracy and on what changed most."""
+    runs = f"{code(comparison.head.name)} against {code(comparison.base.name)}"
     by_verdict = {
         verdict: [score.name for score in comparison.scores if score.verdict == verdict]
         for verdict in (WORSE, BETTER, NOISE, SAME, UNKNOWN)
@@ -42,10 +53,33 @@ def headline(comparison: Comparison) -> str:
         what = "every output is the same, byte for byte" if same else "the same images are correct"
         return f"## No change\n\n{runs}: {what}."
     parts = [f"{verdict} in {_listed(names)}" for verdict, names in by_verdict.items() if names]
-    return f"## {comparison.verdict.capitalize()}\n\n{runs}: the trained model is {'; '.join(parts)}."
+    most = _changed_most(comparison.classes)
+    return f"## {comparison.verdict.capitalize()}\n\n{runs}: the trained model is {'; '.join(parts)}{most}."
+
+
+def _changed_most(classes: list[ClassChange]) -> str:
+    """Return the end of a sentence that names the classes whose recall fell most or, if none fell, rose most."""
+    changes = [change for change in classes if change.figure == "recall" and change.follows_from is None]
+    fallen = [change for change in changes if change.head < change.base]
+    largest = fallen or changes
+    if not largest:
+        return ""
+    least = abs(largest[0].head - largest[0].base) / 2
+    named = [change for change in largest if abs(change.head - change.base) >= least]
+    parts = [
+        f"**{change.answer} {change.label}** (recall {100 * change.base:.2f} → {100 * change.head:.2f} %)"
+        for change in named[:3]
+    ]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return f"; {'worst hit' if fallen else 'most improved'}: {', '.join(parts)}{more}"
 
 
 def _changes(comparison: Comparison) -> Iterator[str]:
+    if only_seeds_changed(comparison.base, comparison.head):
+        yield (
+            "- **Only a seed changed.** These are two runs of one configuration: they show how far such runs lie "
+            "apart. They cannot show that anything got better or worse but this one model, on these test images."
+        )
     for kind, lines in comparison.changed.items():
         if lines:
             more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
@@ -61,8 +95,11 @@ def score_table(scores: list[Score]) -> str:
     """Return the accuracies, in percent, and the verdicts on their differences."""
     rows = []
     for score in scores:
+        if score.same_as:
+            continue
+        name = ", ".join(one.name for one in scores if score.name in (one.name, one.same_as))
         base, head = _with_interval(score.base, score.base_interval), _with_interval(score.head, score.head_interval)
-        rows.append([score.name, base, head, *_difference(score), f"**{score.verdict}**"])
+        rows.append([name, base, head, *_difference(score), f"**{score.verdict}**"])
     return markdown_table(["accuracy %", "base", "head", "difference", "images lost, won", "p", ""], rows)
 
 
@@ -80,11 +117,16 @@ def _how_tested(scores: list[Score]) -> str:
         how = "Fisher's exact test and Newcombe's interval, as if of different images: they find less"
     else:
         how = "exact McNemar test over the images that differ, and Bonett and Price's interval"
-    return f"In brackets: 95 %, each by itself (Wilson; the difference: {how}). p is Holm's, for all three."
+    questions = sum(score.same_as is None for score in scores)
+    p = f"p is Holm's, for all {questions}" if questions > 1 else "Digit, sum and joint agree on every image: one test"
+    return f"In brackets: 95 %, each by itself (Wilson; the difference: {how}). {p}."
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:
     if same_configuration(comparison.base, comparison.head):
+        joint = [100 * scores["joint"] for scores in comparison.head.seeds.values()]
+        if len(joint) > 1 and only_seeds_changed(comparison.base, comparison.head):
+            yield f"- Over {len(joint)} seeds joint accuracy is {mean(joint):.2f} ± {stdev(joint):.2f} %."
         return
     for name, run in (("base", comparison.base), ("head", comparison.head)):
         if len(run.seeds) > 1:
@@ -105,12 +147,28 @@ def _classes(comparison: Comparison) -> str:
         return ""
     if not comparison.classes:
         return "No class changed beyond noise, in recall or precision (Holm, for all looked at)."
-    rows = [
-        [f"{answer} {label}", figure, f"{100 * base:.2f}", f"{100 * head:.2f}", _shown_p(p)]
-        for answer, label, figure, base, head, p in map(astuple, comparison.classes)
-    ]
-    table = markdown_table(["class", "", "base %", "head %", "p"], rows)
-    return f"Classes that changed beyond noise (Holm, for all looked at):\n\n{table}"
+    rows = []
+    unfolded = {change.follows_from for change in comparison.classes} - {None}
+    for change in comparison.classes:
+        if change.follows_from is not None:
+            continue
+        sums = ""
+        if change.answer == "digit" and change.label in unfolded:  # under the digit's largest change
+            unfolded.discard(change.label)
+            sums = _sums({one.label for one in comparison.classes if one.follows_from == change.label})
+        percent = [f"{100 * share:.2f}" for share in (change.base, change.head)]
+        difference = f"{100 * (change.head - change.base):+.2f}"
+        rows.append([f"{change.answer} {change.label}", change.figure, *percent, difference, _shown_p(change.p), sums])
+    headers = ["class", "", "base %", "head %", "difference", "p", "sums that follow"]
+    table = markdown_table(headers, rows)
+    return f"Classes that changed beyond noise (Holm, for all looked at), the largest change first:\n\n{table}"
+
+
+def _sums(labels: set[int]) -> str:
+    """Return whole numbers as runs, such as "7 to 9, 12"."""
+    starts = sorted(label for label in labels if label - 1 not in labels)
+    ends = sorted(label for label in labels if label + 1 not in labels)
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _cost(comparison: Comparison) -> str:
@@ -122,9 +180,9 @@ def _cost(comparison: Comparison) -> str:
         "CPU-seconds of training": (_training_seconds(base), _training_seconds(head), elsewhere),
     }
     parts = [
-        f"{name} {_shown(before)} → {_shown(after)}{where}"
+        f"{name} {before:,} → {after:,}{where}"
         for name, (before, after, where) in costs.items()
-        if before != after
+        if before is not None and after is not None and before != after  # what one run did not record is no cost
     ]
     return f"Cost: {'; '.join(parts) or 'unchanged'}."
 
@@ -137,13 +195,14 @@ def _other_figures(comparison: Comparison) -> str:
     base, head = comparison.base.metrics, comparison.head.metrics
     shown_above = {f"{score.name}.accuracy" for score in comparison.scores} | {"weights", FLOP}
     rows = [
-        [key, _shown(base.get(key)), _shown(head.get(key))]
+        [shown(key), _number(base.get(key)), _number(head.get(key))]
         for key in {**base, **head}
         if base.get(key) != head.get(key) and key not in shown_above
     ]
     if not rows:
         return ""
-    table = markdown_table(["", "base", "head"], rows)
+    table = markdown_table(["", "base", "head"], rows[:ROWS])
+    table += f"\n\nand {len(rows) - ROWS} more" if len(rows) > ROWS else ""
     return f"<details><summary>Other figures that differ, untested</summary>\n\n{table}\n\n</details>"
 
 
@@ -175,7 +234,7 @@ def _shown_p(p: float | None) -> str:
     return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "not recorded" if value is None else f"{value:,}"
 
 

@@ -4,33 +4,52 @@ A revision is what git or DVC has a name for: a branch, a tag, a commit, an expe
 """
 
 import csv
-import hashlib
 import io
 import json
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dvc.api import DVCFileSystem
+import voluptuous as vol
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.scm import resolve_rev
-from dvc_data.hashfile.tree import Tree
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import leaves, parse_yaml
+from digitsum.core.files import leaves
+from digitsum.report.files import Files, folder_digest
 from digitsum.report.settings import settings_digest
+from digitsum.report.tables import shown
 
-WORKSPACE = "workspace"
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
 SEED_RUNS, OLD_SEED_RUNS = "studies/seeds/seeds.csv", "studies/seeds.csv"  # the latter until November 2026
 SEED_FIGURES = ("digit", "sum", "joint", "cpu_seconds")
 CODE = ("src/", "stages/")
+CLASSES = {"digit": 10, "sum": 19}
+LARGEST = {"image_index": 2**31, "number": 9, "digit": 9, "sum": 18, "predicted_digit": 9, "predicted_sum": 18}
+
+
+def _number(value: Any) -> Any:
+    if type(value) not in (int, float) or not abs(value) < 1e18:  # NaN, infinity and 10 ** 400 are not either
+        raise vol.Invalid(f"expected a number, not {shown(value)}")
+    return value
+
+
+SHARE = vol.All(_number, vol.Range(0, 1))
+METRICS = vol.Schema(
+    {vol.Required("digit.accuracy"): SHARE, vol.Required("sum.accuracy"): SHARE, vol.Required("joint.accuracy"): SHARE}
+).extend({str: _number})
+SEED_RUN = vol.Schema(
+    {
+        "seed": vol.Coerce(int),
+        **{name: vol.All(vol.Coerce(float), SHARE) for name in ("digit", "sum", "joint")},
+        "cpu_seconds": vol.All(vol.Coerce(float), _number),
+        "machine": str,
+    },
+    required=True,
+    extra=vol.REMOVE_EXTRA,
+)
 
 
 @dataclass(frozen=True)
@@ -81,13 +100,19 @@ def read_run(name: str) -> Run:
     """
     files = Files(name)
     try:
-        stages = files.yaml("dvc.lock")["stages"]
-        metrics = {**json.loads(files.text("metrics/train.json")), **json.loads(files.text("metrics/evaluate.json"))}
-        confusion = {answer: _confusion(files, answer) for answer in ("digit", "sum")}
-    except (OSError, KeyError, ValueError) as error:
+        return _read_run(files)
+    except (DigitsumError, DvcException, vol.Invalid, csv.Error, OSError, ValueError, RecursionError) as error:
         raise DigitsumError(
-            f"{name} has no run of this pipeline to compare ({error}); `dvc repro` there, and commit what it wrote"
+            f"{name} has no run of this pipeline to compare ({error}); `dvc repro` there, and commit what it "
+            "wrote; `git checkout` brings back a damaged file"
         ) from None
+
+
+def _read_run(files: Files) -> Run:
+    files.yaml("dvc.yaml")
+    stages = COMPILED_LOCKFILE_SCHEMA(files.yaml("dvc.lock")).get("stages", {})
+    metrics = METRICS({**_metrics(files, "metrics/train.json"), **_metrics(files, "metrics/evaluate.json")})
+    confusion = {answer: _confusion(files, answer) for answer in CLASSES}
     params: dict[str, Any] = {}
     results: dict[str, str] = {}
     declared: dict[str, list[str]] = {}  # the stages of each file or folder of code
@@ -100,122 +125,76 @@ def read_run(name: str) -> Run:
     contents = {path: files.digests(path) for path in declared}
     current = results | {path: folder_digest(path, content) for path, content in contents.items()}
     now = files.yaml("params.yaml")
-    runs = seed_runs(files.seed_runs(), params)
+    runs = seed_runs(files.first_text(SEED_RUNS, OLD_SEED_RUNS), params)
+    predictions = read_predictions(files)
+    stale = dict.fromkeys(line for entry in stages.values() for line in _changed_since(entry, now, current))
+    edited = [path for path, md5 in results.items() if path in files.read and files.read[path] != md5]
     return Run(
         revision=files.revision,
         name=files.title,
         params=params,
         code={file: (md5, declared[path]) for path, content in contents.items() for file, md5 in content.items()},
         results=results,
-        metrics=leaves(metrics),
+        metrics=metrics,
         confusion=confusion,
-        predictions=read_predictions(files),
-        stale=list(dict.fromkeys(line for entry in stages.values() for line in _changed_since(entry, now, current))),
-        seeds={int(row["seed"]): {figure: float(row[figure]) for figure in SEED_FIGURES} for row in runs},
-        machines="; ".join(sorted({row["machine"] for row in runs})),
+        predictions=predictions,
+        stale=[*(f"{shown(path)} is not what that run wrote" for path in edited), *stale],
+        seeds={row.pop("seed"): row for row in runs},
+        machines="; ".join(sorted({row.pop("machine") for row in runs})),
     )
-
-
-class Files:
-    """The files of one revision, including those that DVC keeps, if its cache or a remote has them."""
-
-    def __init__(self, name: str) -> None:
-        """Find the revision `name`. Raises DigitsumError if there is none."""
-        self.title = self.revision = name
-        if name != WORKSPACE:
-            try:
-                with Repo() as repo:
-                    self.revision = resolve_rev(repo.scm, name)
-            except DvcException:
-                raise DigitsumError(
-                    f"{name} is no revision of git and no experiment of DVC here; `git branch --all` and "
-                    "`dvc exp list --all-commits` show what there is, `git fetch` brings what others have"
-                ) from None
-            short = self.revision[:7]
-            self.title = short if self.revision.startswith(name) else f"{name} ({short})"
-        self.files = DVCFileSystem(rev=None if name == WORKSPACE else self.revision)
-
-    def bytes(self, path: str) -> bytes:
-        """Return a file's content. Raises OSError if it is not there."""
-        return self.files.read_bytes(path)
-
-    def text(self, path: str) -> str:
-        """Return a text file's content. Raises OSError if it is not there."""
-        return self.bytes(path).decode()
-
-    def yaml(self, path: str) -> dict[str, Any]:
-        """Return a YAML file's content. Raises OSError if it is not there, DigitsumError if it is damaged."""
-        return parse_yaml(self.text(path), path)
-
-    def tensors(self, path: str) -> dict[str, NDArray[Any]]:
-        """Return a file of tensors as arrays. Raises OSError if it is not there, DigitsumError if it is damaged."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, Path(path).name)
-            copy.write_bytes(self.bytes(path))
-            from digitsum.data.tensors import load_tensors  # imports PyTorch, which takes seconds: only to read a file
-
-            return {name: tensor.numpy() for name, tensor in load_tensors(copy)[0].items()}
-
-    def digests(self, path: str) -> dict[str, str]:
-        """Return the MD5 of a file, or of each file in a folder but those that .dvcignore names; none if it is gone."""
-        return {
-            file: hashlib.md5(self.bytes(file), usedforsecurity=False).hexdigest()
-            for file in sorted(self.files.find(path))
-        }
-
-    def seed_runs(self) -> str:
-        """Return the CSV table of runs with several seeds, nothing if there is none."""
-        return next((self.text(path) for path in (SEED_RUNS, OLD_SEED_RUNS) if self.files.exists(path)), "")
-
-
-def folder_digest(path: str, content: dict[str, str]) -> str:
-    """Return the digest that dvc.lock has for the file or folder `path`, from the MD5 of each file in it, by path."""
-    if path in content:
-        return content[path]
-    tree = Tree.from_list([{"md5": md5, "relpath": file.removeprefix(f"{path}/")} for file, md5 in content.items()])
-    tree.digest()
-    return str(tree.oid)
 
 
 def read_predictions(files: Files) -> RecordedPredictions | None:
-    """Return the predictions of a revision's model, None if they are not in DVC's cache or in a remote."""
+    """Return the predictions of a revision's model, None if they are not in DVC's cache or in a remote.
+
+    Raises ValueError if they are not labels of pairs.
+    """
     try:
         stored = files.tensors(PREDICTIONS)
-    except OSError:
+    except (OSError, DvcException):
         return None
-    columns = {name: column.astype(np.int64) for name, column in stored.items() if column.ndim == 1}
+    columns = {name: column for name, column in stored.items() if name in LARGEST and column.dtype.kind in "iu"}
+    sizes = {column.shape for column in columns.values()}
+    if columns.keys() != LARGEST.keys() or len(sizes) != 1 or len(min(sizes)) != 1 or min(sizes) == (0,):
+        raise ValueError(f"{PREDICTIONS} does not hold {', '.join(LARGEST)} as whole numbers, one for each pair")
+    columns = {name: column.astype(np.int64) for name, column in columns.items()}
+    wrong = [name for name, most in LARGEST.items() if ((columns[name] < 0) | (columns[name] > most)).any()]
+    if wrong or (columns["sum"] != columns["digit"] + columns["number"]).any():
+        raise ValueError(f"{PREDICTIONS}: {', '.join(wrong) or 'sum'} has values that no pair can have")
     return RecordedPredictions(
         image=columns["image_index"],
         number=columns["number"],
-        actual={answer: columns[answer] for answer in ("digit", "sum")},
-        predicted={answer: columns[f"predicted_{answer}"] for answer in ("digit", "sum")},
+        actual={answer: columns[answer] for answer in CLASSES},
+        predicted={answer: columns[f"predicted_{answer}"] for answer in CLASSES},
     )
 
 
-def seed_runs(table: str, params: dict[str, Any]) -> list[dict[str, str]]:
+def seed_runs(table: str, params: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of the CSV table of seed runs that were measured with these parameters, by their full names."""
     numerics = params.get("compute.numerics", params.get("train.numerics"))  # train.numerics: until November 2026
     mine = (settings_digest(params), numerics)
-    return [row for row in csv.DictReader(io.StringIO(table)) if (row.get("params"), row.get("numerics")) == mine]
+    rows = csv.DictReader(io.StringIO(table))
+    return [SEED_RUN(row) for row in rows if (row.get("params"), row.get("numerics")) == mine]
 
 
-def merge_base() -> str:
-    """Return the commit where this branch left the default branch. Raises DigitsumError if git cannot tell."""
-    default = _git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
-    candidates = [default] if default else ["origin/main", "origin/master", "main", "master"]
-    for branch in candidates:
-        if base := _git("merge-base", "HEAD", branch):
-            return base
-    if _git("rev-parse", "--is-shallow-repository") == "true":
-        raise DigitsumError("this clone is shallow and does not reach the base; run `git fetch --unshallow`")
-    raise DigitsumError(f"no merge base with {' or '.join(candidates)}; name the base: digitsum report BASE")
+def _metrics(files: Files, path: str) -> dict[str, Any]:
+    try:
+        return leaves(json.loads(files.text(path)))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
-    table = io.StringIO(files.text(f"plots/confusion_{answer}.csv"))
-    actual, predicted, count = np.loadtxt(table, dtype=np.int64, delimiter=",", skiprows=1, unpack=True)
-    counts = np.zeros((actual.max() + 1, actual.max() + 1), dtype=np.int64)
-    counts[actual, predicted] = count
+    path, classes = f"plots/confusion_{answer}.csv", CLASSES[answer]
+    try:
+        rows = [row for row in files.text(path).splitlines()[1:] if row.strip()] or ["no rows"]
+        cells = np.loadtxt(rows, dtype=np.int64, delimiter=",", comments=None, ndmin=2)
+        counts = np.zeros((classes, classes), dtype=np.int64)
+        counts[cells[:, 0], cells[:, 1]] = cells[:, 2]
+        if (cells < 0).any() or not 0 < counts.sum() < 2**31:
+            raise ValueError("a count or class is out of range")
+    except (ValueError, IndexError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from None
     return counts
 
 
@@ -234,13 +213,8 @@ def _changed_since(entry: dict[str, Any], params: dict[str, Any], digests: dict[
     groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict))
     for key, value in recorded.items():
         if now.get(key) != value:
-            yield f"{key} was {value} in that run and is {now.get(key, 'gone')}"
-    yield from (f"{key} is new since that run" for key in now if key.startswith(groups) and key not in recorded)
+            yield f"{shown(key)} was {shown(value)} in that run and is {shown(now.get(key, 'gone'))}"
+    yield from (f"{shown(key)} is new since that run" for key in now if key.startswith(groups) and key not in recorded)
     for path, digest in _digests(entry.get("deps", [])).items():
         if digests.get(path) != digest:
-            yield f"{path} is not what it was in that run"
-
-
-def _git(*arguments: str) -> str:
-    """Return what a git command prints, nothing if it fails."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
+            yield f"{shown(path)} is not what it was in that run"

@@ -28,4 +28,4 @@ def settings_digest(params: dict[str, Any]) -> str:
         for key, value in sorted(params.items())
         if key.split(".")[0] in GROUPS and key not in LEFT_OUT and value != neutral.get(key)
     }
-    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(kept, default=str).encode()).hexdigest()[:12]
