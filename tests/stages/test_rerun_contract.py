@@ -250,7 +250,6 @@ def test_a_dependency_that_is_missing_or_unused_is_found_by_reading(project):
         ("src/digitsum/training/loop.py", "src/digitsum/training/loop.py"),
         ("stages/train.py", "stages/train.py"),
         ("params.yaml", "params.yaml: train.lr"),
-        ("data/paired/train.safetensors", "data/paired/train.safetensors"),
     ],
 )
 def test_what_is_edited_during_a_run_is_not_recorded_as_what_ran(project, file, named, capfd):
