@@ -48,7 +48,7 @@ PRINTS = {
     'git add --all && git commit -m "Concatenate"': "Concatenate",
 }
 ELSEWHERE = {
-    "git checkout --ours dvc.lock metrics plots": "test_remote.py, with a conflict",
+    "git checkout --merge dvc.lock": "test_remote.py, with a conflict",
     "git commit --all": "the same",
     "python3 -m venv .venv && . .venv/bin/activate": "it downloads 3 GB: tried by hand, 3.11 and 3.12",
     "pip install -r requirements.lock && pip install --no-deps -e .": "the same",
