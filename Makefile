@@ -17,7 +17,10 @@ help:  ## list the targets
 repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
 	$(IN_VENV) dvc repro
 
+# DVC writes these into its copy of the project as ASCII, or fails (configobj without an encoding); a queue then hangs.
 quick light best tiny: $(VENV)/.runs
+	@$(IN_VENV) ! { dvc cache dir; git config --local --list; cat .dvc/config.local; } 2>/dev/null | LC_ALL=C grep -q '[^ -~[:space:]]' || \
+		{ echo "error: a letter that is not ASCII in the path of DVC's cache, in .git/config or .dvc/config.local: DVC cannot copy the project; docs/working.md says what helps" >&2; exit 1; }
 	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
 quick:  ## an experiment with the parameters in recipes/quick: 99 % in seconds of training
 light:  ## the same with those in recipes/light: 99.6 % in less time

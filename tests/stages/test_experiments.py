@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import vl_convert
-from harness.project import stages_run
+from harness.project import install, stages_run
 
 from digitsum.model.network import load_model
 
@@ -200,3 +200,16 @@ def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
         assert any(title in drawing for drawing in drawings), title
     colours = len(np.unique(matplotlib.image.imread(picture).reshape(-1, 4), axis=0))
     assert colours > 100  # a blank page has one
+
+
+def test_a_letter_that_is_not_ascii_is_an_error_before_an_experiment_and_dvcs_own_settings_avoid_it(finished, tmp_path):
+    project = install(finished.copy(tmp_path / "grün"))
+    (project.folder / "recipes/quick").write_text("evaluate.mistakes_shown=3")
+    code, printed = project.run("make", "quick")
+    assert code != 0
+    assert "error: a letter that is not ASCII in the path of DVC's cache" in printed
+    assert "Traceback" not in printed
+    project.succeed("sh", "-c", f"mv .dvc/cache {tmp_path}/ascii && dvc cache dir --local {tmp_path}/ascii")
+    assert "Ran experiment" in project.succeed("make", "quick")
+    project.succeed("git", "config", "user.name", "Jürgen")
+    assert "error: a letter that is not ASCII" in project.run("make", "quick")[1]
