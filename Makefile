@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock
+.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock merge-driver
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -17,7 +17,10 @@ help:  ## list the targets
 repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose inputs changed
 	$(IN_VENV) dvc repro && digitsum verify
 
+# DVC writes these into its copy of the project as ASCII, or fails (configobj without an encoding); a queue then hangs.
 quick light best tiny: $(VENV)/.runs
+	@$(IN_VENV) ! { dvc cache dir; git config --local --list; cat .dvc/config.local; } 2>/dev/null | LC_ALL=C grep -q '[^ -~[:space:]]' || \
+		{ echo "error: a letter that is not ASCII in the path of DVC's cache, in .git/config or .dvc/config.local: DVC cannot copy the project; docs/working.md says what helps" >&2; exit 1; }
 	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
 quick:  ## an experiment with the parameters in recipes/quick: 99 % in seconds of training
 light:  ## the same with those in recipes/light: 99.6 % in less time
@@ -74,6 +77,10 @@ profile: $(VENV)/.runs  ## measure where a training step spends its time, for be
 
 scaling: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
 	$(IN_VENV) python -m benchmarks scaling
+
+merge-driver: $(VENV)/.runs  ## have git merge dvc.lock stage by stage, in this clone
+	git config merge.dvc-lock.name "dvc.lock, stage by stage"
+	git config merge.dvc-lock.driver "'$(CURDIR)/$(VENV)/bin/python' '$(CURDIR)/tools/merge_lock.py' %O %A %B %P"
 
 lock: $(VENV)/.runs  ## upgrade the lock files and versions.yaml from pyproject.toml, for all platforms and Python versions
 	$(INSTALL) --quiet uv

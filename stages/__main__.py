@@ -30,6 +30,7 @@ def main(name: str, *arguments: str) -> None:
             module.main(stage, *arguments)
             stage.refuse_undeclared_imports()  # those inside functions
             stage.refuse_changed_inputs()  # DVC would record the new ones
+            stage.remove_checkpoints()
         gc.freeze()
 
 

@@ -39,7 +39,7 @@ def main(stage: Stage) -> None:
         write_history(Path("plots/training.csv"), Path("metrics/train.json"), history, costs)
         print_epoch(history[-1], params.train.epochs)
 
-    checkpoint = Checkpoint(Path("checkpoints/train.safetensors"), stage.digest(repr(trained)))
+    key = stage.digest(repr(trained))
+    checkpoint = Checkpoint(stage.checkpoints(key) / "train.safetensors", key)
     network, _ = train_network(params, training, validation, device, checkpoint, on_epoch=report)
     save_model(Path("models/digitsum.safetensors"), network, **trained)
-    checkpoint.delete()

@@ -65,8 +65,9 @@ def main(stage: Stage, name: str) -> None:
     """Train and score with each seed, those apart that an interrupted run has done; write results/NAME.json, whole."""
     variant = read_variant(stage, name)
     key = stage.digest(name, read_probe(stage, name))
-    checkpoint, partial = Path("checkpoints/trial.safetensors"), Path(f"checkpoints/{name}.json")
-    result = read_partial(partial, key)
+    folder = stage.checkpoints(key)
+    checkpoint, partial = folder / "trial.safetensors", folder / f"{name}.json"
+    result = read_partial(partial)
     splits = make_splits(read_mnist(stage), variant.pair)
     for seed in variant.seeds:
         if str(seed) in result["seeds"]:
@@ -74,12 +75,10 @@ def main(stage: Stage, name: str) -> None:
         trained = train_and_score(variant, seed, splits, Checkpoint(checkpoint, f"{key}, seed {seed}"))
         result["weights"] = sum(weights.numel() for weights in trained.network.parameters())
         result["seeds"][str(seed)] = trained.scores
-        write_json(partial, {"key": key, "result": result})
-        checkpoint.unlink(missing_ok=True)
+        write_json(partial, result)
         shown = "  ".join(f"{answer} {trained.scores[answer]['accuracy']:.2%}" for answer in ("digit", "sum", "joint"))
         print(f"{name}, seed {seed}: {shown}", flush=True)
     write_json(Path(f"results/{name}.json"), result)
-    partial.unlink()
 
 
 # --- One network -----------------------------------------------------------------------------------------------------
@@ -218,12 +217,10 @@ def inputs_digest(stage: Stage) -> str:
     return digest.hexdigest()
 
 
-def read_partial(path: Path, key: str) -> dict[str, Any]:
-    """Return what an interrupted trial with the same `key` has measured; nothing measured if there is none."""
+def read_partial(path: Path) -> dict[str, Any]:
+    """Return what an interrupted trial has measured; nothing measured if there is none."""
     if path.exists():
-        partial: dict[str, Any] = json.loads(path.read_text())
-        if partial["key"] == key:
-            result: dict[str, Any] = partial["result"]
-            print(f"continuing from {path}: seeds {', '.join(result['seeds'])}")
-            return result
+        result: dict[str, Any] = json.loads(path.read_text())
+        print(f"continuing from {path}: seeds {', '.join(result['seeds'])}")
+        return result
     return {"weights": 0, "seeds": {}}

@@ -147,7 +147,8 @@ def copy_project(folder, tiny_mnist):
 def install(project):
     """Make `make` find everything installed in `project`: what runs these tests, on the project's own code."""
     (project.folder / ".venv").mkdir()
-    (project.folder / ".venv/bin").symlink_to(Path(sys.prefix, "bin"))
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (project.folder / ".venv" / name).symlink_to(Path(sys.prefix, name))
     for mark in (".runs", ".tests"):
         (project.folder / ".venv" / mark).touch()
     return project

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import vl_convert
-from harness.project import stages_run
+from harness.project import install, stages_run
 
 pytestmark = pytest.mark.slow
 
@@ -170,3 +170,16 @@ def test_the_page_runs_no_script_of_a_table_or_a_branch_and_follows_no_link(proj
     code, printed = project.run("python", "-m", "tools.plots_page")
     assert (code, printed.count("\n")) == (1, 1)
     assert printed.startswith("error: plots/training.csv is a link")
+
+
+def test_a_letter_that_is_not_ascii_is_an_error_before_an_experiment_and_dvcs_own_settings_avoid_it(finished, tmp_path):
+    project = install(finished.copy(tmp_path / "grün"))
+    (project.folder / "recipes/quick").write_text("evaluate.mistakes_shown=3")
+    code, printed = project.run("make", "quick")
+    assert code != 0
+    assert "error: a letter that is not ASCII in the path of DVC's cache" in printed
+    assert "Traceback" not in printed
+    project.succeed("sh", "-c", f"mv .dvc/cache {tmp_path}/ascii && dvc cache dir --local {tmp_path}/ascii")
+    assert "Ran experiment" in project.succeed("make", "quick")
+    project.succeed("git", "config", "user.name", "Jürgen")
+    assert "error: a letter that is not ASCII" in project.run("make", "quick")[1]

@@ -17,8 +17,6 @@ import psutil
 import pytest
 from dvc.exceptions import ReproductionError
 
-from digitsum.core.runner import LOCK
-
 CHANGES = {
     "fetch": ("fetch.timeout", 11),
     "pair": ("pair.seed", 1),
@@ -57,6 +55,7 @@ DISK_FAULTS = [
     ("train", "opening digitsum.safetensors", "EROFS"),
     ("evaluate", "opening confusion_sum.png", "EROFS"),
 ]
+CONTINUING = "continuing from .*/.dvc/tmp/checkpoints/[0-9a-f]{64}/train.safetensors: epoch"
 # Written after every epoch or stage: whole, but of another than the last.
 IN_STEPS = {"plots/training.csv", "metrics/train.json", "dvc.lock"}
 
@@ -103,7 +102,7 @@ def assert_made_good(project, before, expected):
         assert name in IN_STEPS or name.endswith(".tmp") or content in (before.get(name), expected[name]), name
     project.reproduce()
     assert everything(project) == expected
-    assert {file.name for file in project.folder.glob("checkpoints/*")} == {"stage.lock", "stage.holder"}
+    assert not list(project.folder.glob(".dvc/tmp/checkpoints/*"))
 
 
 @pytest.mark.slow
@@ -117,7 +116,7 @@ def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, sta
     assert name == "SIGKILL" or "error: interrupted" in printed
     assert_made_good(project, before, expected)
     resumed = stage == "train" and point not in ("update 5", "writing train.safetensors", "renaming train.safetensors")
-    assert resumed == ("continuing from checkpoints/train.safetensors" in capfd.readouterr().out)
+    assert resumed == bool(re.search(CONTINUING, capfd.readouterr().out))
 
 
 @pytest.mark.slow
@@ -189,6 +188,22 @@ def test_a_run_killed_at_a_random_moment_is_made_good(project, uninterrupted, se
     assert_made_good(project, before, expected)
 
 
+@pytest.mark.slow
+def test_a_run_killed_in_a_temporary_copy_continues_in_the_next_copy_whatever_ran_in_between(project, uninterrupted):
+    expected, temporary = uninterrupted("train"), ["dvc", "exp", "run", "--temp", "-S"]
+    project.environment["FAULT"] = "SIGKILL update 25"
+    assert project.run(*temporary, "train.epochs=3")[0] != 0
+    del project.environment["FAULT"]
+    project.succeed(*temporary, "train.seed=1", "--name", "another")
+    project.set_param("train.seed", 2)
+    project.reproduce()
+    project.succeed("git", "checkout", "--quiet", "HEAD", ".")
+    assert re.search(CONTINUING, project.succeed(*temporary, "train.epochs=3", "--name", "continued"))
+    project.succeed("dvc", "exp", "apply", "continued")
+    assert project.outputs() == {name: content for name, content in expected.items() if name != "dvc.lock"}
+    assert not list(project.folder.glob(".dvc/tmp/checkpoints/*"))
+
+
 @contextmanager
 def start(project, **environment):
     """Start `dvc repro` in a process group of its own, and wait for its end; should the test fail, kill it."""
@@ -217,7 +232,7 @@ def output(project):
 
 
 def holder(project):
-    return (project.folder / LOCK).with_suffix(".holder")
+    return project.folder / ".dvc/tmp/running/stage.holder"
 
 
 def stage_at_work(project):

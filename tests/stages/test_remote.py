@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from harness.project import Project
+from harness.project import Project, install
 
 from tools.check import stale_stages
+from tools.merge_lock import merge
 
 pytestmark = pytest.mark.slow
 
@@ -94,9 +95,64 @@ def test_a_conflict_in_the_lock_file_is_settled_as_contributing_says(project):
         project.reproduce()
         project.succeed("git", "commit", "--all", "--quiet", "--message", branch)
     assert "CONFLICT (content): Merge conflict in dvc.lock" in project.fail("git", "merge", "one")
-    for command in ("git checkout --theirs params.yaml", "git checkout --ours dvc.lock metrics plots"):
+    install(project)
+    for command in ("git checkout --theirs params.yaml", "make merge-driver", "git checkout --merge dvc.lock"):
         project.succeed(*command.split())
     assert project.reproduce() == []  # the run cache has what branch one computed
     project.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
     assert stale_stages(project.folder) == {}
     assert project.succeed("git", "diff", "one", "--", "params.yaml", "dvc.lock", "metrics", "plots") == ""
+
+
+# --- The merge driver ------------------------------------------------------------------------------------------------
+
+
+def commit_run(project, branch, **values):
+    """Run the pipeline with other parameters on a new branch that starts from main, and commit all."""
+    project.succeed("git", "checkout", "--quiet", "-B", branch, "main")
+    project.succeed("dvc", "checkout", "--quiet")
+    for key, value in values.items():
+        project.set_param(key.replace("_", ".", 1), value)
+    project.reproduce()
+    project.succeed("git", "commit", "--all", "--quiet", "--message", branch)
+
+
+@pytest.fixture
+def merging(project):
+    """Return a project that uses the merge driver, with a branch `one` in which stages train and evaluate are others."""
+    install(project).succeed("make", "merge-driver")
+    commit_run(project, "one", train_lr=0.005)
+    return project
+
+
+def test_branches_that_changed_different_stages_merge_without_a_conflict(merging):
+    commit_run(merging, "two", fetch_timeout=11)
+    merging.succeed("git", "merge", "--quiet", "--no-edit", "one")
+    merging.succeed("dvc", "checkout", "--quiet")
+    assert stale_stages(merging.folder) == {}
+    assert merging.reproduce() == []
+
+
+def test_a_conflict_names_the_stages_that_both_branches_changed_and_the_commands_that_settle_it(merging):
+    commit_run(merging, "two", evaluate_mistakes_shown=3)
+    code, printed = merging.run("git", "merge", "one")
+    assert code == 1
+    assert "error: dvc.lock: both branches changed evaluate; resolve params.yaml and the code, then run" in printed
+    assert merging.reproduce() == ["evaluate"]  # train is that of branch one, from the cache
+    merging.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
+    assert stale_stages(merging.folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "merged"),
+    [
+        ({"a": 1}, {"a": 2}, {"a": 1}, ({"a": 2}, [])),
+        ({"a": 1}, {"a": 2}, {"a": 2}, ({"a": 2}, [])),
+        ({"a": 1}, {"a": 2}, {"a": 3}, ({"a": 2}, ["a"])),
+        ({"a": 1, "b": 1}, {"a": 1}, {"a": 1, "b": 1, "c": 1}, ({"a": 1, "c": 1}, [])),  # one removed, one added
+        ({"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1}, ({"a": 1, "b": 2}, ["b"])),
+        ({}, {"a": 1}, {"a": 2}, ({"a": 1}, ["a"])),
+    ],
+)
+def test_a_stage_is_taken_from_the_branch_that_changed_it(base, ours, theirs, merged):
+    assert merge(base, ours, theirs) == merged

@@ -239,9 +239,14 @@ fusions_study = pytest.mark.parametrize("study", ["fusions"], indirect=True)
 
 @fusions_study
 def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_same_file(study, monkeypatch, capsys):
+    def run_trial():
+        stage = Stage("trial")
+        trial.main(stage, "film")
+        stage.remove_checkpoints()
+
     monkeypatch.chdir(study.folder)
     probe.main(Stage("probe"))
-    trial.main(Stage("trial"), "film")
+    run_trial()
     result = study.folder / "results/film.json"
     uninterrupted = result.read_bytes()
     seeds = json.loads(uninterrupted)["seeds"]
@@ -259,20 +264,20 @@ def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_sa
 
     monkeypatch.setattr(trial, "train_and_score", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        trial.main(Stage("trial"), "film")
+        run_trial()
     assert not result.exists()
-    trial.main(Stage("trial"), "film")
+    run_trial()
     assert trained == [0, 1, 1]
-    assert "continuing from checkpoints/film.json: seeds 0" in capsys.readouterr().out
+    assert re.search("continuing from .*/studies/.dvc/tmp/checkpoints/.*/film.json: seeds 0", capsys.readouterr().out)
     assert result.read_bytes() == uninterrupted
-    assert not [path for path in (study.folder / "checkpoints").iterdir() if path.stem in ("film", "trial")]
+    assert not list(study.folder.glob("../.dvc/tmp/checkpoints/*"))
 
+    trained.clear()
     with pytest.raises(KeyboardInterrupt):
-        trained.clear()
-        trial.main(Stage("trial"), "film")
+        run_trial()
     study.set_param("train.lr", 0.02)
     probe.main(Stage("probe"))
-    trial.main(Stage("trial"), "film")
+    run_trial()
     assert trained == [0, 1, 0, 1], "seeds trained with other parameters are not continued from"
 
 

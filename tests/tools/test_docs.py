@@ -39,6 +39,8 @@ PRINTS = {
     "dvc exp branch NAME another-fusion": "another-fusion",
     "dvc push --run-cache": "pushed",
     "dvc pull --run-cache": "",
+    'git tag --message "A version" digitsum@v1.0.0': "",
+    "dvc artifacts get . digitsum --out model.safetensors": "Downloaded 1 file",
     "(cd studies && dvc status)": r"up to date|probe:",
     "dvc repro fetch": "Stage 'fetch' didn't change, skipping",
     "make tables": "",
@@ -48,7 +50,7 @@ PRINTS = {
     'git add --all && git commit -m "Concatenate"': "Concatenate",
 }
 ELSEWHERE = {
-    "git checkout --ours dvc.lock metrics plots": "test_remote.py, with a conflict",
+    "git checkout --merge dvc.lock": "test_remote.py, with a conflict",
     "git commit --all": "the same",
     "python3 -m venv .venv && . .venv/bin/activate": "it downloads 3 GB: tried by hand, 3.11 and 3.12",
     "pip install -r requirements.lock && pip install --no-deps -e .": "the same",
@@ -56,6 +58,7 @@ ELSEWHERE = {
     "uv pip install -r requirements.lock && uv pip install --no-deps -e .": "the same",
     "make test": ".ci/run calls it, and this test with it",
     "make lint": ".ci/run",
+    "pip install 'dvc[s3]'": "tried by hand, beside the locked packages",
     "dvc remote add --default storage s3://bucket/digitsum": "test_remote.py, with a folder",
     'git commit .dvc/config -m "Add a remote"': "test_remote.py",
     "dvc exp push origin NAME": "test_remote.py",

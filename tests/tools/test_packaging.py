@@ -23,10 +23,9 @@ VERSION = "9.8.7"  # another than that of the installed project, so that its met
 NOT_SOURCE = [  # what lies in a working folder and must not be published
     ".dvc/cache/files/md5/00/1122",
     ".dvc/config.local",
-    ".dvc/tmp/lock",
+    ".dvc/tmp/checkpoints/key/train.safetensors",
     ".env",
     ".venv/pyvenv.cfg",
-    "checkpoints/train.safetensors",
     "data/raw/train-images-idx3-ubyte",
     "models/digitsum.safetensors",
     "notes.txt",

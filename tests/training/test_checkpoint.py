@@ -114,3 +114,48 @@ def test_the_digest_of_a_stages_inputs_changes_with_each(project, monkeypatch):
         edit()
         digests.append(Stage("train").digest("2.14.1"))
     assert len(set(digests)) == 5
+
+
+def test_a_file_whose_time_alone_changed_is_no_changed_input(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    stage = Stage("train")
+    data = Path("data/paired/train.safetensors")
+    os.utime(data, (0, 0))
+    stage.refuse_changed_inputs()
+    content = data.read_bytes()
+    data.unlink()
+    data.write_bytes(content[::-1])
+    os.utime(data, (0, 0))
+    with pytest.raises(DigitsumError, match=f"^{data} changed while stage train ran"):
+        stage.refuse_changed_inputs()
+
+
+def test_a_run_whose_input_changed_trains_no_step_again_once_it_is_restored(project):
+    params, edit = project.folder / "params.yaml", project.folder / "edited"
+    network = project.folder / "src/digitsum/model/network.py"
+    network.write_text(
+        network.read_text()
+        + f"""
+from pathlib import Path  # runs when the stage is under way, as a person with an editor
+if not Path("{edit}").exists():
+    Path("{edit}").touch()
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("lr: 0.01", "lr: 0.02"))
+"""
+    )
+    before = params.read_text()
+    printed = project.fail("python", "-m", "stages", "train")
+    assert "error: params.yaml: train.lr changed while stage train ran" in printed
+    params.write_text(before)
+    assert "train.safetensors: epoch 2, step 0" in project.succeed("python", "-m", "stages", "train")  # of one epoch
+    assert not list(project.folder.glob(".dvc/tmp/checkpoints/*"))
+
+
+def test_checkpoints_of_copies_lie_in_the_project_and_old_ones_are_removed(finished, project, monkeypatch):
+    copy = finished.copy(project.folder / ".dvc/tmp/exps/standalone/tmp1")
+    monkeypatch.chdir(copy.folder)
+    old, recent = (Stage("train").checkpoints(name) for name in ("old", "recent"))
+    for folder in (old, recent):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    assert Stage("train").checkpoints("another") == project.folder / ".dvc/tmp/checkpoints/another"
+    assert [folder.name for folder in recent.parent.iterdir()] == ["recent"]

@@ -10,8 +10,10 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
+import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +29,7 @@ from digitsum.core.pipeline import VERSIONS, read_declaration
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
-LOCK = Path("checkpoints/stage.lock")
+MONTH = 30 * 24 * 60 * 60  # seconds that an interrupted run can be continued
 # Libraries may lie in this folder, as in .venv; and this folder may lie below sys.prefix, as in a container.
 INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
@@ -44,6 +46,7 @@ class Stage:
         self.name = name
         self.declared = read_declaration(name)
         self.initial_inputs = self.snapshot_inputs()
+        self._checkpoints: list[Path] = []
 
     def params(self, group: type[T]) -> T:
         """Return a group of parameters. Raises DigitsumError if the stage does not declare it or a value is wrong."""
@@ -57,12 +60,27 @@ class Stage:
 
     def digest(self, *more: str) -> str:
         """Return a SHA-256 of `more` and the contents of all inputs, the code as it was at the start."""
-        contents = {
-            # Data was known by size and time so far.
-            name: _sha256(Path(name)) if isinstance(fingerprint, tuple) else fingerprint
-            for name, fingerprint in self.initial_inputs.items()
-        }
-        return hashlib.sha256(repr((sorted(contents.items()), more)).encode()).hexdigest()
+        return hashlib.sha256(repr((sorted(self.initial_inputs.items()), more)).encode()).hexdigest()
+
+    def checkpoints(self, key: str) -> Path:
+        """Return the folder of what a later run with the same `key` continues from, see remove_checkpoints.
+
+        It outlives the copies that `dvc exp run --temp` makes: these lie in .dvc/tmp/exps of the project. Folders in
+        which nothing was saved for a month are removed.
+        """
+        own = _dvc_tmp()
+        copies = [folder for folder in own.parents if folder.match(".dvc/tmp/exps")]
+        shared = (copies[-1].parent if copies else own) / "checkpoints"
+        for folder in shared.glob("*"):
+            if time.time() - folder.stat().st_mtime > MONTH:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._checkpoints.append(shared / key)
+        return shared / key
+
+    def remove_checkpoints(self) -> None:
+        """Remove the folders that this stage has asked for: it has succeeded, and its inputs are those of the start."""
+        for folder in self._checkpoints:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def import_module(self) -> ModuleType:
         """Import the stage's own code: the declared file that has the stage's name."""
@@ -113,11 +131,11 @@ class Stage:
                 )
 
     def snapshot_inputs(self) -> dict[str, Any]:
-        """Return a fingerprint of each dependency, of files in folders too, and the values of the parameters."""
+        """Return a SHA-256 of each dependency, of files in folders too, and the values of the parameters."""
         declared = read_declaration(self.name)
         files: dict[str, Any] = {}
         for name in declared.dependencies:
-            files |= _fingerprints(Path(name))
+            files |= _digests(Path(name))
         groups = {name.partition(".")[0] for name in declared.params}
         values = leaves({group: declared.values.get(group) for group in sorted(groups)})
         versions = {f"{VERSIONS}: {package}": versions for package, versions in declared.versions.items()}
@@ -144,10 +162,11 @@ def only_one_stage(name: str) -> Iterator[None]:
 
     The system releases the lock when the process ends, however it ends.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    holder = LOCK.with_suffix(".holder")
+    lock = lock_file()
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    holder = lock.with_suffix(".holder")
     try:
-        with FileLock(LOCK, timeout=0):
+        with FileLock(lock, timeout=0):
             holder.write_text(f"stage {name}, process {os.getpid()}")
             yield
     except Timeout:
@@ -157,20 +176,24 @@ def only_one_stage(name: str) -> Iterator[None]:
         ) from None
 
 
-def _fingerprints(path: Path) -> dict[str, Any]:
-    """Return what tells whether a file has changed, by its path; for a folder, of each file in it."""
+def lock_file() -> Path:
+    """Return the file that a stage in the current folder locks: stages of two studies, or of two copies, may run."""
+    tmp = _dvc_tmp()
+    return tmp / "running" / Path.cwd().relative_to(tmp.parents[1]) / "stage.lock"
+
+
+def _dvc_tmp() -> Path:
+    """Return .dvc/tmp of the DVC project that the current folder is in."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here) / ".dvc/tmp"
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of a file, or "missing", by its path; for a folder, of each file in it."""
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file() and "__pycache__" not in file.parts]
-        return {file.as_posix(): _fingerprint(file) for file in files}
-    return {path.as_posix(): _fingerprint(path)}
-
-
-def _fingerprint(file: Path) -> Any:
-    if not file.exists():
-        return "missing"
-    if file.suffix == ".py":
-        return _sha256(file)
-    return file.stat().st_size, file.stat().st_mtime_ns  # data is large: do not read it twice more
+        return {file.as_posix(): _sha256(file) for file in files}
+    return {path.as_posix(): _sha256(path) if path.exists() else "missing"}
 
 
 def _sha256(path: Path) -> str:

@@ -99,10 +99,6 @@ class Checkpoint:
         ]
         print(f"continuing from {self.path}: epoch {state.epoch}, step {state.step}")
 
-    def delete(self) -> None:
-        """Remove the file, if it is there: the run has succeeded."""
-        self.path.unlink(missing_ok=True)
-
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor], groups: list[Any]) -> None:
     """Load what `save` wrote; each moment gets the strides of its weights, which fused kernels rely on."""
