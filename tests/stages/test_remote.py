@@ -119,7 +119,7 @@ def commit_run(project, branch, **values):
 
 @pytest.fixture
 def merging(project):
-    """Return a project that uses the merge driver, with a branch `one` in which stages train and evaluate are others."""
+    """Return a project that uses the merge driver, with a branch `one` of another train and evaluate."""
     install(project).succeed("make", "merge-driver")
     commit_run(project, "one", train_lr=0.005)
     return project
