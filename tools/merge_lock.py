@@ -18,7 +18,9 @@ def main(base: str, ours: str, theirs: str, path: str) -> None:
         versions = [load_yaml(name) if Path(name).stat().st_size else {} for name in (base, ours, theirs)]
         stages, conflicts = merge(*(version.get("stages") or {} for version in versions))
     except (YAMLFileCorruptedError, AttributeError):
-        sys.exit(f"error: {path} of one of the branches is not a lock file of DVC; commit there what `dvc repro` writes")
+        sys.exit(
+            f"error: {path} of one of the branches is not a lock file of DVC; commit there what `dvc repro` writes"
+        )
     dump_yaml(ours, {**versions[2], **versions[1], "stages": stages})
     if conflicts:
         folder = Path(path).parent.as_posix()

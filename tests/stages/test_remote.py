@@ -155,7 +155,7 @@ def commit_run(project, branch, **values):
 
 @pytest.fixture
 def merging(project):
-    """Return a project that uses the merge driver, with a branch `one` in which stages train and evaluate are others."""
+    """Return a project that uses the merge driver, with a branch `one` that changed the stages train and evaluate."""
     install(project).succeed("make", "merge-driver")
     commit_run(project, "one", train_lr=0.005)
     return project
@@ -173,6 +173,7 @@ def test_a_conflict_names_the_stages_that_both_branches_changed_and_the_commands
     commit_run(merging, "two", evaluate_mistakes_shown=3)
     code, printed = merging.run("git", "merge", "one")
     assert code == 1
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in printed
     assert "error: dvc.lock: both branches changed evaluate; resolve params.yaml and the code, then run" in printed
     assert merging.reproduce() == ["evaluate"]  # train is that of branch one, from the cache
     merging.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
