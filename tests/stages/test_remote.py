@@ -137,6 +137,7 @@ def test_a_conflict_names_the_stages_that_both_branches_changed_and_the_commands
     commit_run(merging, "two", evaluate_mistakes_shown=3)
     code, printed = merging.run("git", "merge", "one")
     assert code == 1
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in printed
     assert "error: dvc.lock: both branches changed evaluate; resolve params.yaml and the code, then run" in printed
     assert merging.reproduce() == ["evaluate"]  # train is that of branch one, from the cache
     merging.succeed("git", "commit", "--all", "--quiet", "--message", "merged")
