@@ -43,10 +43,10 @@ def main() -> None:
             f"git stores other line ends than are here, so that a clone would run other bytes: {files}; "
             f"run `git add {files} && rm {files} && git checkout {files}`, then `make repro`"
         )
-    if damaged := [str(path) for path, found in faults(recorded_files()).items() if found != MISSING]:
-        raise DigitsumError(f"damaged: {', '.join(damaged)}; run `digitsum verify --repair`")
     if stale:
         raise DigitsumError("run `make repro`, and commit what changed")
+    if damaged := [str(path) for path, found in faults(recorded_files()).items() if found != MISSING]:
+        raise DigitsumError(f"damaged: {', '.join(damaged)}; run `digitsum verify --repair`")
     if Path("studies/.dvc").exists() and (older := stale_stages(Path("studies"))):
         print(f"studies: {', '.join(older)} are older than what is here; `make studies` tells whether results change")
 

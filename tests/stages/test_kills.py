@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -105,12 +107,24 @@ def assert_made_good(project, before, expected):
     assert not list(project.folder.glob(".dvc/tmp/checkpoints/*"))
 
 
+@pytest.fixture(scope="module")
+def server(tiny_mnist):
+    """Return the URL of a mirror on this machine: fetch downloads, and shows its progress."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tiny_mnist.folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 @pytest.mark.parametrize(("stage", "point"), POINTS)
-def test_a_killed_stage_is_made_good_by_the_next_run(project, uninterrupted, stage, point, name, monkeypatch, capfd):
+def test_a_killed_stage_is_made_good_by_the_next_run(
+    project, uninterrupted, server, stage, point, name, monkeypatch, capfd
+):
     expected, before = uninterrupted(stage), everything(project)
-    project.environment["MNIST_MIRROR"] = f"file://{project.environment['MNIST_MIRROR']}"
+    project.environment["MNIST_MIRROR"] = server
     change(project, stage)
     printed = reproduce_with_fault(project, f"{name} {point}", monkeypatch, capfd)
     assert name == "SIGKILL" or "error: interrupted" in printed
