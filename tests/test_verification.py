@@ -40,8 +40,15 @@ def test_one_damaged_file_of_any_kind_is_found(project, monkeypatch):
             path.write_bytes(sound)
 
 
-@pytest.mark.parametrize("how", [FLIP, TRUNCATE, EMPTY, REMOVE])
-@pytest.mark.parametrize("place", ["workspace", "cache", "both"])
+@pytest.mark.parametrize(
+    ("place", "how"),
+    [
+        ("both", FLIP),
+        *(pytest.param("both", how, marks=pytest.mark.slow) for how in (TRUNCATE, EMPTY, REMOVE)),
+        *(pytest.param("cache", how, marks=pytest.mark.slow) for how in (FLIP, TRUNCATE, EMPTY, REMOVE)),
+        *(pytest.param("workspace", how, marks=pytest.mark.slow) for how in (FLIP, TRUNCATE, EMPTY, REMOVE)),
+    ],
+)
 def test_repair_brings_back_the_recorded_bytes(project, monkeypatch, place, how):
     monkeypatch.chdir(project.folder)
     expected, lock = project.outputs(), yaml.safe_load(Path("dvc.lock").read_text())

@@ -465,6 +465,7 @@ def branch(project):
     return project
 
 
+@pytest.mark.slow
 def test_the_command_compares_with_where_the_branch_began_and_can_be_a_gate(branch):
     code, printed = branch.run("digitsum", "report", "--output", "report", "--fail-on", "worse")
     assert code == 3, printed
@@ -670,6 +671,7 @@ runpy.run_module("digitsum", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_place_without_git_or_a_home_ends_in_one_line(project, tmp_path):
     known = project.environment
 
