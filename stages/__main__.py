@@ -16,7 +16,7 @@ from digitsum.core.errors import one_line_errors  # noqa: E402
 
 def main(name: str, *arguments: str) -> None:
     """Run the stage `name`; `arguments` are for its own main. A failure ends in one line and with exit code 1."""
-    with one_line_errors(again="run `dvc repro` again; training continues from its last checkpoint"):
+    with one_line_errors(again="run the same command again; training continues from its last checkpoint"):
         from digitsum.core.numerics import requested_numerics, set_environment
         from digitsum.core.runner import Stage, only_one_stage
 

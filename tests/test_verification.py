@@ -62,3 +62,12 @@ def test_repair_brings_back_the_recorded_bytes(project, monkeypatch, place, how)
     print(project.succeed("digitsum", "verify", "--repair"))
     assert project.outputs() == expected
     assert yaml.safe_load(Path("dvc.lock").read_text()) == lock
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
+def test_repair_restores_what_dvc_left_half_written(project, name):
+    (project.folder / name).write_text("")
+    assert project.run("dvc", "repro")[0] != 0
+    project.succeed("digitsum", "verify", "--repair")
+    assert "up to date" in project.succeed("dvc", "status")

@@ -13,8 +13,8 @@ import time
 import pytest
 from harness.project import Project
 
-AFTER = [0.1, 0.3, 1, 2, 3, 5, 7, 10, 20, 30, 33, 36]  # seconds after `dvc repro` has ended
-EVERY = 0.25  # seconds, while it runs
+AFTER = [0.05, 0.1, 0.3, 0.6, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 33, 36]  # seconds after `dvc repro` has ended
+EVERY = 0.05  # seconds, while it runs
 
 
 def as_root(*command):

@@ -42,6 +42,8 @@ PRINTS = {
     'git tag --message "A version" digitsum@v1.0.0': "",
     "dvc artifacts get . digitsum --out model.safetensors": "Downloaded 1 file",
     "(cd studies && dvc status)": r"up to date|probe:",
+    "digitsum verify": r"^\d+ files are as dvc.lock records them$",
+    "digitsum verify --repair": r"^\d+ files are as dvc.lock records them$",
     "dvc repro fetch": "Stage 'fetch' didn't change, skipping",
     "make tables": "",
     "python -m benchmarks held_out --folds 3 train.epochs=12": "^mean: errors",
