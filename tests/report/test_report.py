@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from harness.project import Project
 from sklearn.metrics import confusion_matrix
 
@@ -690,3 +691,11 @@ def test_a_place_without_git_or_a_home_ends_in_one_line(project, tmp_path):
     assert "not a git repository" in line(*report, folder=tmp_path / "exported")
     dubious = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
     assert "git config --global --add safe.directory" in line(*report, **dubious)
+
+
+def test_another_version_is_named_as_what_changed(finished, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    run = read_run("HEAD")
+    bumped = dataclasses.replace(run, params=run.params | {"versions.torch": "9.9"})
+    assert run.stale == []
+    assert what_changed(run, bumped)["parameters"] == [f"`versions.torch` {torch.__version__.partition('+')[0]} → 9.9"]

@@ -25,6 +25,7 @@ from digitsum.report.tables import shown
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
 SEED_RUNS, OLD_SEED_RUNS = "studies/seeds/seeds.csv", "studies/seeds.csv"  # the latter until November 2026
 SEED_FIGURES = ("digit", "sum", "joint", "cpu_seconds")
+VERSIONS = "versions"  # the group of the packages' versions among the parameters of a run
 CODE = ("src/", "stages/")
 CLASSES = {"digit": 10, "sum": 19}
 LARGEST = {"image_index": 2**31, "number": 9, "digit": 9, "sum": 18, "predicted_digit": 9, "predicted_sum": 18}
@@ -125,6 +126,8 @@ def _read_run(files: Files) -> Run:
     contents = {path: files.digests(path) for path in declared}
     current = results | {path: folder_digest(path, content) for path, content in contents.items()}
     now = files.yaml("params.yaml")
+    if any(VERSIONS in _params(entry) for entry in stages.values()):
+        now |= {VERSIONS: files.yaml("versions.yaml")}
     runs = seed_runs(files.first_text(SEED_RUNS, OLD_SEED_RUNS), params)
     predictions = read_predictions(files)
     stale = dict.fromkeys(line for entry in stages.values() for line in _changed_since(entry, now, current))
@@ -199,8 +202,9 @@ def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
 
 
 def _params(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a stage in dvc.lock: groups as tables, single ones by their full names."""
-    return entry.get("params", {}).get("params.yaml", {})
+    """Return the parameters of a stage in dvc.lock, groups as tables, single ones by full names; and versions."""
+    params = entry.get("params", {})
+    return params.get("params.yaml", {}) | ({VERSIONS: params["versions.yaml"]} if "versions.yaml" in params else {})
 
 
 def _digests(entries: list[dict[str, Any]]) -> dict[str, str]:
@@ -210,7 +214,7 @@ def _digests(entries: list[dict[str, Any]]) -> dict[str, str]:
 def _changed_since(entry: dict[str, Any], params: dict[str, Any], digests: dict[str, str]) -> Iterator[str]:
     """Yield a line for each input of a stage that is not what its `entry` in dvc.lock records."""
     recorded, now = leaves(_params(entry)), leaves(params)
-    groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict))
+    groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict) and name != VERSIONS)
     for key, value in recorded.items():
         if now.get(key) != value:
             yield f"{shown(key)} was {shown(value)} in that run and is {shown(now.get(key, 'gone'))}"
