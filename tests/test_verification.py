@@ -59,15 +59,18 @@ def test_repair_brings_back_the_recorded_bytes(project, monkeypatch, place, how)
     code, printed = project.run("digitsum", "verify")
     assert code == 1
     assert re.search(r"^error: .* files are damaged and \d+ missing; `digitsum verify --repair`", printed, re.M)
-    print(project.succeed("digitsum", "verify", "--repair"))
+    project.succeed("digitsum", "verify", "--repair")
     assert project.outputs() == expected
     assert yaml.safe_load(Path("dvc.lock").read_text()) == lock
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
-def test_repair_restores_what_dvc_left_half_written(project, name):
-    (project.folder / name).write_text("")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("dvc.lock", ""), ("dvc.lock", "schema: '2.0'\nstages:\n  train:\n"), (".dvc/tmp/rwlock", "")],
+)
+def test_repair_restores_what_dvc_left_half_written(project, name, content):
+    (project.folder / name).write_text(content)
     assert project.run("dvc", "repro")[0] != 0
     project.succeed("digitsum", "verify", "--repair")
     assert "up to date" in project.succeed("dvc", "status")

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import voluptuous as vol
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import read_yaml
@@ -93,8 +95,8 @@ def repair() -> None:
 def restore_locks() -> None:
     """Restore dvc.lock from git if it cannot be read, and remove a file of DVC's own locks that cannot."""
     try:
-        read_yaml(LOCK)
-    except DigitsumError as error:
+        COMPILED_LOCKFILE_SCHEMA(read_yaml(LOCK))
+    except (DigitsumError, vol.Invalid) as error:
         print(f"{error}: restored from git")
         if subprocess.run(["git", "checkout", "HEAD", "--", str(LOCK)]).returncode:
             raise DigitsumError(f"{LOCK} cannot be read, and git has none; `dvc repro` writes it") from None
@@ -123,7 +125,8 @@ def run_dvc(*arguments: str) -> None:
 
 def verify() -> None:
     """Print what is not as recorded. Raises DigitsumError if there is anything."""
-    os.sync()  # write to the disk what the system still keeps in memory
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()  # write to the disk what the system still keeps in memory
     recorded = recorded_files()
     found = faults(recorded)
     for path, what in found.items():
