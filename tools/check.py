@@ -32,7 +32,6 @@ def main() -> None:
     undeclared = {stage: found for stage in stage_blocks() if (found := code_faults(stage))}
     stale = stale_stages(Path())
     for stage in stage_blocks():
-        read_declaration(stage)
         reasons = undeclared.get(stage, []) + stale.get(stage, [])
         print(f"{stage}: " + ("\n    ".join(["", *reasons]) if reasons else "as dvc.lock records it"))
     if undeclared:
@@ -62,7 +61,7 @@ def code_faults(stage: str) -> list[str]:
 
 
 def stored_otherwise() -> list[str]:
-    """Return the files of code and parameters whose line ends git changes when it stores them."""
+    """Return the files of code whose line ends git changes when it stores them."""
     command = ["git", "ls-files", "--eol", "--cached", "--others", "--exclude-standard", "src", "stages"]
     listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     return [line.split("\t")[1] for line in listed if line.split()[1] in ("w/crlf", "w/mixed")]

@@ -32,13 +32,13 @@ def main(base: str, ours: str, theirs: str, path: str) -> None:
 def merge(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the merged stages, and the names of those that both changed, each in its own way: these are ours."""
     merged, conflicts = {}, []
-    for name in [*ours, *(name for name in [*theirs, *base] if name not in ours)]:
+    for name in dict.fromkeys([*ours, *theirs, *base]):
         old, our, their = (version.get(name) for version in (base, ours, theirs))
         if old != their and old != our and our != their:
             conflicts.append(name)
         if kept := their if old == our else our:
             merged[name] = kept
-    return merged, list(dict.fromkeys(conflicts))
+    return merged, conflicts
 
 
 if __name__ == "__main__":

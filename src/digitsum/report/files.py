@@ -92,7 +92,9 @@ class Files:
     def digests(self, path: str) -> dict[str, str]:
         """Return the MD5 of a file, or of each file in a folder but those that .dvcignore names; none if it is gone."""
         files = sorted(os.path.relpath(file, self.root) for file in self.files.find(str(self.root / path)))
-        return {file: hashlib.md5(self.bytes(file), usedforsecurity=False).hexdigest() for file in files}
+        for file in files:
+            self.bytes(file)
+        return {file: self.read[file] for file in files}
 
     def first_text(self, *paths: str) -> str:
         """Return the first of some text files that is there, nothing if there is none."""

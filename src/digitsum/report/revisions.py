@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves
+from digitsum.core.pipeline import VERSIONS
 from digitsum.report.files import Files, folder_digest
 from digitsum.report.settings import settings_digest
 from digitsum.report.tables import shown
@@ -25,7 +26,7 @@ from digitsum.report.tables import shown
 PREDICTIONS, TEST_SPLIT = "data/predictions/test.safetensors", "data/paired/test.safetensors"
 SEED_RUNS, OLD_SEED_RUNS = "studies/seeds/seeds.csv", "studies/seeds.csv"  # the latter until November 2026
 SEED_FIGURES = ("digit", "sum", "joint", "cpu_seconds")
-VERSIONS = "versions"  # the group of the packages' versions among the parameters of a run
+PACKAGES = "versions"  # the group of the packages' versions among the parameters of a run
 CODE = ("src/", "stages/")
 CLASSES = {"digit": 10, "sum": 19}
 LARGEST = {"image_index": 2**31, "number": 9, "digit": 9, "sum": 18, "predicted_digit": 9, "predicted_sum": 18}
@@ -126,8 +127,8 @@ def _read_run(files: Files) -> Run:
     contents = {path: files.digests(path) for path in declared}
     current = results | {path: folder_digest(path, content) for path, content in contents.items()}
     now = files.yaml("params.yaml")
-    if any(VERSIONS in _params(entry) for entry in stages.values()):
-        now |= {VERSIONS: files.yaml("versions.yaml")}
+    if any(PACKAGES in _params(entry) for entry in stages.values()):
+        now |= {PACKAGES: files.yaml(VERSIONS)}
     runs = seed_runs(files.first_text(SEED_RUNS, OLD_SEED_RUNS), params)
     predictions = read_predictions(files)
     stale = dict.fromkeys(line for entry in stages.values() for line in _changed_since(entry, now, current))
@@ -204,7 +205,7 @@ def _confusion(files: Files, answer: str) -> NDArray[np.int64]:
 def _params(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of a stage in dvc.lock, groups as tables, single ones by full names; and versions."""
     params = entry.get("params", {})
-    return params.get("params.yaml", {}) | ({VERSIONS: params["versions.yaml"]} if "versions.yaml" in params else {})
+    return params.get("params.yaml", {}) | ({PACKAGES: params[VERSIONS]} if VERSIONS in params else {})
 
 
 def _digests(entries: list[dict[str, Any]]) -> dict[str, str]:
@@ -214,7 +215,7 @@ def _digests(entries: list[dict[str, Any]]) -> dict[str, str]:
 def _changed_since(entry: dict[str, Any], params: dict[str, Any], digests: dict[str, str]) -> Iterator[str]:
     """Yield a line for each input of a stage that is not what its `entry` in dvc.lock records."""
     recorded, now = leaves(_params(entry)), leaves(params)
-    groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict) and name != VERSIONS)
+    groups = tuple(f"{name}." for name, value in _params(entry).items() if isinstance(value, dict) and name != PACKAGES)
     for key, value in recorded.items():
         if now.get(key) != value:
             yield f"{shown(key)} was {shown(value)} in that run and is {shown(now.get(key, 'gone'))}"
