@@ -9,7 +9,6 @@ Results in studies/ may be older: that is printed and is no error.
 """
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import leaves, read_yaml
 from digitsum.core.pipeline import read_declaration, stage_blocks
 from digitsum.core.runner import dependency_of
+from digitsum.report.files import git
 from digitsum.verification import MISSING, faults, recorded_files
 
 
@@ -62,8 +62,7 @@ def code_faults(stage: str) -> list[str]:
 
 def stored_otherwise() -> list[str]:
     """Return the files of code whose line ends git changes when it stores them."""
-    command = ["git", "ls-files", "--eol", "--cached", "--others", "--exclude-standard", "src", "stages"]
-    listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    listed = git("ls-files", "--eol", "--cached", "--others", "--exclude-standard", "src", "stages").splitlines()
     return [line.split("\t")[1] for line in listed if line.split()[1] in ("w/crlf", "w/mixed")]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import vl_convert
 
 from digitsum.core.errors import DigitsumError, one_line_errors
-from digitsum.core.files import write_bytes
+from digitsum.core.files import read_yaml, write_bytes
 
 VEGA_LITE = "v5.21"  # the last of the version that DVC's plots are written for
 PAGE = Path("dvc_plots/index.html")
@@ -33,7 +33,7 @@ def main() -> None:
     """Draw the plots of the workspace, or of one or two revisions against each other, into dvc_plots/index.html."""
     revisions = sys.argv[1:]
     command = ["dvc", "plots", "diff", *revisions] if revisions else ["dvc", "plots", "show"]
-    refuse_links(Path("plots"))
+    refuse_links(read_yaml(Path("dvc.yaml")))
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([*command, "--json", "--out", folder], stdout=subprocess.PIPE, text=True)
         if done.returncode:
@@ -44,11 +44,24 @@ def main() -> None:
     print(f"{PAGE}: {len(page) / 1e6:.1f} MB, complete in itself")
 
 
-def refuse_links(folder: Path) -> None:
-    """Raise DigitsumError if a plot here is a link: it may lead to any file of the reader."""
-    for path in (folder, *folder.rglob("*")):
-        if path.is_symlink():
-            raise DigitsumError(f"{path} is a link, and its target would be in the page; remove it and run `dvc repro`")
+def refuse_links(pipeline: dict[str, Any]) -> None:
+    """Raise DigitsumError if a file of a plot in dvc.yaml is a link: it may lead to any file of the reader."""
+    blocks = [pipeline.get("plots"), *(stage.get("plots") for stage in pipeline.get("stages", {}).values())]
+    for path in map(Path, strings(blocks)):
+        for part in (path, *path.parents, *path.rglob("*")):
+            if part.is_symlink():
+                raise DigitsumError(
+                    f"{part} is a link, and its target would be in the page; remove it and run `dvc repro`"
+                )
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Yield every key and every text in nested maps and lists: the names of a plot's files are either."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in [*value, *(value.values() if isinstance(value, dict) else [])]:
+            yield from strings(part)
 
 
 def elements(name: str, parts: list[dict[str, Any]]) -> Iterator[str]:

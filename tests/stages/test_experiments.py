@@ -170,6 +170,11 @@ def test_the_page_runs_no_script_of_a_table_or_a_branch_and_follows_no_link(proj
     code, printed = project.run("python", "-m", "tools.plots_page")
     assert (code, printed.count("\n")) == (1, 1)
     assert printed.startswith("error: plots/training.csv is a link")
+    project.succeed("git", "checkout", "plots")
+    (project.folder / "elsewhere").symlink_to(tmp_path)
+    with (project.folder / "dvc.yaml").open("a") as pipeline:
+        pipeline.write("plots: [{mine: {y: {elsewhere/secret.csv: loss}}}]\n")
+    assert "error: elsewhere is a link" in project.run("python", "-m", "tools.plots_page")[1]
 
 
 def test_a_letter_that_is_not_ascii_is_an_error_before_an_experiment_and_dvcs_own_settings_avoid_it(finished, tmp_path):

@@ -255,6 +255,12 @@ def test_line_ends_that_git_does_not_store_are_refused_and_the_advice_helps(proj
     project.succeed("python", "-m", "tools.check")
 
 
+def test_line_ends_that_git_cannot_tell_are_refused(project):
+    project.environment |= {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    error = project.fail("python", "-m", "tools.check").splitlines()[-1]
+    assert f"git config --global --add safe.directory {project.folder}" in error
+
+
 def test_a_damaged_object_in_dvcs_cache_is_refused(project):
     model = read_yaml(project.folder / "dvc.lock")["stages"]["train"]["outs"][-1]["md5"]
     (kept,) = project.folder.glob(f".dvc/cache/files/md5/*/{model[2:]}")

@@ -137,7 +137,7 @@ def git(*arguments: str, default: str | None = None) -> str:
     except OSError:
         raise DigitsumError("git cannot be run; install it, and see that it is on the PATH") from None
     if done.returncode and default is None:
-        raise DigitsumError(f"git says: {done.stderr}")
+        raise DigitsumError(f"git says: {' '.join(done.stderr.split())}")
     return default or "" if done.returncode else done.stdout.strip()
 
 
