@@ -27,6 +27,9 @@ PRINTS = {
     "dvc exp run -S model.fusion=concat": r"Running stage 'train'(.*\n)*.*Running stage 'evaluate'",
     "dvc exp run -S model.fusion=concat -S train.lr=0.005": r"Running stage 'train'(.*\n)*.*Running stage 'evaluate'",
     "dvc params diff": r"model.fusion +shift +concat",
+    "dvc params diff && dvc metrics diff": (
+        r"model.fusion +shift +concat(.*\n)*metrics/evaluate.json +sum.accuracy +\d"
+    ),
     "dvc metrics diff": r"metrics/evaluate.json +sum.accuracy +\d",
     "git checkout HEAD . && dvc checkout": "",
     "for seed in 1 2; do dvc exp run --temp -S train.seed=$seed; done": r"(Running stage 'train'(.*\n)*){2}",
