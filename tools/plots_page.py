@@ -84,7 +84,8 @@ def write_page(body: str) -> str:
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-eval' {allowed}"
     vega, draw = (f"<script>{script}</script>" for script in scripts)
     return (
-        f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Plots</title>\n<style>img {{ max-width: 100% }}</style>\n'
+        f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Plots</title>\n'
+        "<style>img { max-width: 100% }</style>\n"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{vega}</head>\n<body>\n{body}\n{draw}\n'
         "</body></html>\n"
     )

@@ -73,7 +73,6 @@ def serving(port, log, command, **environment):
 
 @pytest.fixture
 def ssh(tmp_path):
-    pytest.importorskip("dvc_ssh", reason="needs pip install 'dvc[ssh]'")
     if not SSHD:
         pytest.skip("needs sshd: apt install openssh-server")
     folder, port = tmp_path / "ssh", free_port()
@@ -90,8 +89,6 @@ def ssh(tmp_path):
 
 @pytest.fixture
 def s3(tmp_path):
-    for package in ("dvc_s3", "moto.server"):
-        pytest.importorskip(package, reason="needs pip install 'dvc[s3]' 'moto[server]'")
     import boto3
 
     port = free_port()
