@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def splits(raw):
 def pytest_configure(config):
     """Put a `python` first on the PATH that runs stages in forks of a server: see stage_server.py."""
     numerics.set_environment("portable")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` has it ignored, also in child processes
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # its parent has done so
     folder = Path(tempfile.mkdtemp(prefix="stage-server-"))
