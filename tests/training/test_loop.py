@@ -23,7 +23,9 @@ from digitsum.training.loss import Scores, pair_losses
 from digitsum.training.optimizer import SCHEDULES
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    "fusion", ["shift", "concat", *(pytest.param(name, marks=pytest.mark.slow) for name in [*FUSIONS][2:])]
+)
 def test_every_fusion_learns_the_digit_and_the_sum(raw, fusion):
     splits = split_raw(raw, 50, 20, 0)  # so that a learned fusion sees each digit with each number 70 times
     _, history = train(splits, fusion, epochs=3, batch_size=50)
