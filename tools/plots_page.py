@@ -9,6 +9,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import vl_convert
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import read_yaml, write_bytes
@@ -33,7 +36,7 @@ def main() -> None:
     """Draw the plots of the workspace, or of one or two revisions against each other, into dvc_plots/index.html."""
     revisions = sys.argv[1:]
     command = ["dvc", "plots", "diff", *revisions] if revisions else ["dvc", "plots", "show"]
-    refuse_links(read_yaml(Path("dvc.yaml")))
+    refuse_links()
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([*command, "--json", "--out", folder], stdout=subprocess.PIPE, text=True)
         if done.returncode:
@@ -44,24 +47,20 @@ def main() -> None:
     print(f"{PAGE}: {len(page) / 1e6:.1f} MB, complete in itself")
 
 
-def refuse_links(pipeline: dict[str, Any]) -> None:
-    """Raise DigitsumError if a file of a plot in dvc.yaml is a link: it may lead to any file of the reader."""
-    blocks = [pipeline.get("plots"), *(stage.get("plots") for stage in pipeline.get("stages", {}).values())]
-    for path in map(Path, strings(blocks)):
+def refuse_links() -> None:
+    """Raise DigitsumError if a file of a plot, or a template, is a link: it may lead to any file of the reader."""
+    read_yaml(Path("dvc.yaml"))  # DVC's own reader overflows the stack when it is nested deeply
+    try:
+        with Repo() as repo:
+            plots = [os.path.relpath(out.fspath) for out in repo.index.plots] + repo.index._plot_sources
+    except (DvcException, OSError) as error:
+        raise DigitsumError(" ".join(str(error).split())) from None
+    for path in map(Path, [*plots, ".dvc/plots"]):
         for part in (path, *path.parents, *path.rglob("*")):
             if part.is_symlink():
                 raise DigitsumError(
                     f"{part} is a link, and its target would be in the page; remove it and run `dvc repro`"
                 )
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Yield every key and every text in nested maps and lists: the names of a plot's files are either."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in [*value, *(value.values() if isinstance(value, dict) else [])]:
-            yield from strings(part)
 
 
 def elements(name: str, parts: list[dict[str, Any]]) -> Iterator[str]:

@@ -173,7 +173,7 @@ def test_the_page_runs_no_script_of_a_table_or_a_branch_and_follows_no_link(proj
     project.succeed("git", "checkout", "plots")
     (project.folder / "elsewhere").symlink_to(tmp_path)
     with (project.folder / "dvc.yaml").open("a") as pipeline:
-        pipeline.write("plots: [{mine: {y: {elsewhere/secret.csv: loss}}}]\n")
+        pipeline.write("plots: [{studies: {y: {elsewhere/secret.csv: loss}, title: /}}]\n")  # names are no files
     assert "error: elsewhere is a link" in project.run("python", "-m", "tools.plots_page")[1]
 
 
