@@ -23,7 +23,7 @@ from digitsum.core.errors import DigitsumError, one_line_errors
 from digitsum.core.files import leaves, read_yaml
 from digitsum.core.pipeline import read_declaration, stage_blocks
 from digitsum.core.runner import dependency_of
-from digitsum.report.files import git
+from digitsum.report.git import git
 from digitsum.verification import MISSING, faults, recorded_files
 
 

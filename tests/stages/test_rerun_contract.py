@@ -255,6 +255,12 @@ def test_line_ends_that_git_does_not_store_are_refused_and_the_advice_helps(proj
     project.succeed("python", "-m", "tools.check")
 
 
+def test_the_check_needs_neither_numpy_nor_pytorch(project):
+    """They are not in requirements-check.lock."""
+    without = "import runpy, sys; sys.modules['numpy'] = sys.modules['torch'] = None; "
+    project.succeed(sys.executable, "-c", f"{without}runpy.run_module('tools.check', run_name='__main__')")
+
+
 def test_line_ends_that_git_cannot_tell_are_refused(project):
     project.environment |= {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
     error = project.fail("python", "-m", "tools.check").splitlines()[-1]

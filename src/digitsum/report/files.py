@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import parse_yaml
+from digitsum.report.git import git
 
 WORKSPACE = "workspace"
 FETCH_ALL = "git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'"  # also after a clone of one branch
@@ -128,17 +128,6 @@ def merge_base() -> str:
     if git("rev-parse", "--is-shallow-repository") == "true":
         raise DigitsumError(f"this clone is shallow and does not reach the base; run `{FETCH_ALL}`")
     raise DigitsumError(f"no merge base with {' or '.join(candidates)}; name the base: digitsum report BASE")
-
-
-def git(*arguments: str, default: str | None = None) -> str:
-    """Return what a git command prints; if it fails, `default`. Raises DigitsumError with git's words without one."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    except OSError:
-        raise DigitsumError("git cannot be run; install it, and see that it is on the PATH") from None
-    if done.returncode and default is None:
-        raise DigitsumError(f"git says: {' '.join(done.stderr.split())}")
-    return default or "" if done.returncode else done.stdout.strip()
 
 
 def _project_folder() -> Path:
