@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from digitsum.core.runner import Stage
-from digitsum.data.splits import save_split
+from digitsum.data.splits import load_split
 from digitsum.mnist.idx import expected_digests, read_raw
 from digitsum.mnist.params import Mnist
 from digitsum.pairing.params import Pair
@@ -15,10 +15,12 @@ def main(stage: Stage) -> None:
     raw = read_raw(Path("data/raw"), expected_digests(stage.params(Mnist)))
     # scikit-learn and matplotlib take 0.9 s to import: not before the input is checked.
     from digitsum.pairing.overview import draw_pairs
-    from digitsum.pairing.pairs import make_splits
+    from digitsum.pairing.pairs import select_images
 
-    splits = make_splits(raw, pair)
-    for name, split in splits.items():
-        save_split(Path(f"data/paired/{name}.safetensors"), split)
-        print(f"data/paired/{name}.safetensors: {len(split.images):,} images, {len(split):,} pairs")
+    splits = {}
+    for name, selection in select_images(raw, pair).items():
+        path = Path(f"data/paired/{name}.safetensors")
+        selection.save(path)
+        splits[name] = load_split(path)
+        print(f"{path}: {len(splits[name].images):,} images, {len(splits[name]):,} pairs")
     draw_pairs(Path("plots/pairs.png"), splits)

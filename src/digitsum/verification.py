@@ -4,7 +4,6 @@ DVC does not read the objects in its cache again: what a failing disk or a power
 pushed, and taken for a result. This reads them all.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import read_yaml
+from digitsum.core.files import file_md5, read_yaml
 
 MISSING = "is missing"
 FOLDER = ".dir"  # ends the digest of a folder; its object in the cache lists the folder's files
@@ -54,8 +53,7 @@ def fault(path: Path, md5: str) -> str | None:
     """Read a file; return None if it has this MD5, otherwise MISSING or what it holds."""
     if not path.is_file():
         return MISSING
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    found = file_md5(path)
     return None if found == md5 else f"is damaged: {path.stat().st_size:,} bytes with MD5 {found}, recorded is {md5}"
 
 

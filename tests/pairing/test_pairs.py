@@ -1,18 +1,20 @@
 """The paired data: right sums, fixed numbers, a fair division."""
 
-import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from harness.tiny_mnist import split_raw
 
 from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import load_split, save_split
-from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.data.tensors import METADATA, Rows, identity, load_tensors, save_tensors
 from digitsum.model.network import normalisation
-from digitsum.pairing.pairs import draw_numbers
+from digitsum.pairing.pairs import draw_numbers, select_images
+from digitsum.pairing.params import Pair
 
 
 def images_of(split):
@@ -115,8 +117,29 @@ def test_without_validation_all_is_trained_on_and_the_test_split_is_watched(raw)
 
 def test_a_split_is_read_back_as_it_was_written(split, path):
     again = load_split(path)
-    for field in dataclasses.fields(split):
-        assert torch.equal(getattr(again, field.name), getattr(split, field.name))
+    assert again.is_test == split.is_test
+    for name in ("images", "digits", "image_index", "numbers"):
+        assert torch.equal(getattr(again, name), getattr(split, name))
+
+
+def test_images_that_are_written_in_parts_give_the_same_file(raw, splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(Rows, "AT_ONCE", 7)
+    for name, selection in select_images(raw, Pair(0, 50, 0, 1)).items():
+        selection.save(tmp_path / name)
+        save_split(tmp_path / "whole", splits[name])
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_file_of_tensors_is_what_the_library_writes(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    kinds = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)
+    tensors = {f"é {kind}": torch.randn(3, 4, generator=draws).to(kind) for kind in kinds}
+    tensors |= {"one": torch.tensor(1.5), "none": torch.zeros(0, 2), "strided": torch.arange(6).view(2, 3).T}
+    config = {"text": 'ü "\n', "numbers": [1, 2.5]}
+    save_tensors(tmp_path / "ours", tensors, config)
+    about = json.dumps({"config": config, "identity": identity(tensors, config)}, sort_keys=True)
+    theirs = safetensors.torch.save({name: t.contiguous() for name, t in tensors.items()}, {METADATA: about})
+    assert (tmp_path / "ours").read_bytes() == theirs
 
 
 def test_the_file_has_a_row_for_each_pair_image_number_and_sum(split, path):

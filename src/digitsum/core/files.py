@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import glob
+import hashlib
 import io
 import json
 import os
@@ -19,8 +20,10 @@ from digitsum.core.errors import DigitsumError
 MAX_DEPTH = 20  # levels of nesting; libyaml overflows the C stack at about 10,000
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, *content: bytes | Iterable[Any]) -> None:
     """Write `content` to `path` atomically: whatever happens, `path` holds its old bytes or all the new ones.
+
+    Content may come in parts: buffers of bytes.
 
     Raises OSError if the folder cannot be written or the disk is full; the temporary file is removed then.
     """
@@ -29,7 +32,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # of one name, two writers would mix their bytes
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            for part in content:
+                buffers: Iterable[Any] = [part] if isinstance(part, bytes) else part
+                file.writelines(buffers)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -39,6 +44,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file, as dvc.lock records it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
 TEST_LABELS = "t10k-labels-idx1-ubyte"
+Buffer = bytes | NDArray[np.uint8]
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
@@ -44,17 +45,18 @@ def expected_digests(mnist: Mnist) -> dict[str, str]:
     }
 
 
-def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
+def parse_idx(content: Buffer, name: str) -> NDArray[np.uint8]:
     """Return the array in an IDX file, uint8, with the shape that its header states.
 
     Raises DigitsumError if the header is not one of uint8 data or promises another number of bytes than came.
     """
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DigitsumError(f"{name} is not an IDX file of bytes: it begins with {content[:4]!r}")
-    start = 4 + 4 * content[3]
+    beginning = bytes(content[: 4 + 4 * 255])  # as long as a header may be
+    if len(beginning) < 4 or beginning[:3] != b"\0\0\x08":
+        raise DigitsumError(f"{name} is not an IDX file of bytes: it begins with {beginning[:4]!r}")
+    start = 4 + 4 * beginning[3]
     if len(content) < start:
         raise DigitsumError(f"{name} is cut off inside its header, after {len(content)} bytes")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    shape = struct.unpack(f">{beginning[3]}I", beginning[4:start])
     if len(content) - start != math.prod(shape):
         raise DigitsumError(
             f"{name} holds {len(content) - start:,} bytes of data, its header promises {math.prod(shape):,}"
@@ -62,12 +64,12 @@ def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def checked_array(name: str, content: bytes, digest: str) -> NDArray[np.uint8]:
+def checked_array(name: str, content: Buffer, digest: str) -> NDArray[np.uint8]:
     """Return the array in one of the four files once its digest, shape and label range are found right.
 
     Raises DigitsumError naming the file and what is wrong with it.
     """
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest()
     if found != digest:
         raise DigitsumError(
             f"{name} is not the file that params.yaml asks for: {len(content):,} bytes with "
@@ -95,7 +97,7 @@ def read_raw(folder: Path, digests: dict[str, str]) -> RawMnist:
         if not path.is_file():
             raise DigitsumError(f"{path} is missing; `dvc repro fetch` brings it")
         try:
-            arrays[name] = checked_array(name, path.read_bytes(), digests[name])
+            arrays[name] = checked_array(name, _mapped(path), digests[name])
         except DigitsumError as error:
             raise DigitsumError(f"{folder}: {error}; `digitsum verify --repair` restores it") from None
     for images, labels in [(TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)]:
@@ -104,3 +106,8 @@ def read_raw(folder: Path, digests: dict[str, str]) -> RawMnist:
                 f"{folder}: {images} has {len(arrays[images])} images, {labels} has {len(arrays[labels])} labels"
             )
     return RawMnist(*(arrays[name] for name in FILES))
+
+
+def _mapped(path: Path) -> Buffer:
+    """Return the bytes of a file, read when they are used: it may be larger than memory."""
+    return np.memmap(path, np.uint8, "c") if path.stat().st_size else b""
