@@ -15,6 +15,7 @@ from digitsum.training.devices import choose_device, device_name
 from digitsum.training.history import EpochResult, print_epoch, write_history
 from digitsum.training.loop import train_network
 from digitsum.training.params import Train, TrainingParams
+from digitsum.training.workers import start_workers
 
 
 def main(stage: Stage) -> None:
@@ -27,7 +28,8 @@ def main(stage: Stage) -> None:
     trained: dict[str, str | int] = {
         "device": device_name(device),
         "numerics": params.compute.numerics,
-        "threads": params.compute.threads,
+        "shards": params.train.shards,
+        "calibrated_on": "nothing" if validation.is_test else f"{len(validation):,} validation pairs",
         "torch": torch.__version__.partition("+")[0],
     }
     print(
@@ -41,5 +43,6 @@ def main(stage: Stage) -> None:
 
     key = stage.digest(repr(trained))
     checkpoint = Checkpoint(stage.checkpoints(key) / "train.safetensors", key)
-    network, _ = train_network(params, training, validation, device, checkpoint, on_epoch=report)
+    with start_workers(params.train.shards, device) as workers:
+        network, _ = train_network(params, training, validation, device, workers, checkpoint, on_epoch=report)
     save_model(Path("models/digitsum.safetensors"), network, **trained)

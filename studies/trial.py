@@ -36,6 +36,7 @@ from digitsum.training.devices import choose_device
 from digitsum.training.history import EpochResult, curve_rows
 from digitsum.training.loop import train_network
 from digitsum.training.params import Train, TrainingParams
+from digitsum.training.workers import Workers, start_workers
 
 RAW, PROBES, PIPELINE_PARAMS = Path("../../data/raw"), Path("probes.json"), Path("../../params.yaml")
 PARTS = ("sums_correct", "curves", "confusion_sum", "last_batch")
@@ -68,16 +69,19 @@ def main(stage: Stage, name: str) -> None:
     folder = stage.checkpoints(key)
     checkpoint, partial = folder / "trial.safetensors", folder / f"{name}.json"
     result = read_partial(partial)
-    splits = make_splits(read_mnist(stage), variant.pair)
-    for seed in variant.seeds:
-        if str(seed) in result["seeds"]:
-            continue
-        trained = train_and_score(variant, seed, splits, Checkpoint(checkpoint, f"{key}, seed {seed}"))
-        result["weights"] = sum(weights.numel() for weights in trained.network.parameters())
-        result["seeds"][str(seed)] = trained.scores
-        write_json(partial, result)
-        shown = "  ".join(f"{answer} {trained.scores[answer]['accuracy']:.2%}" for answer in ("digit", "sum", "joint"))
-        print(f"{name}, seed {seed}: {shown}", flush=True)
+    splits, train = make_splits(read_mnist(stage), variant.pair), variant.training.train
+    with start_workers(train.shards, choose_device(train.device)) as workers:
+        for seed in variant.seeds:
+            if str(seed) in result["seeds"]:
+                continue
+            continued = Checkpoint(checkpoint, f"{key}, seed {seed}")
+            trained = train_and_score(variant, seed, splits, workers, continued)
+            result["weights"] = sum(weights.numel() for weights in trained.network.parameters())
+            result["seeds"][str(seed)] = trained.scores
+            write_json(partial, result)
+            scores = ((answer, trained.scores[answer]["accuracy"]) for answer in ("digit", "sum", "joint"))
+            shown = "  ".join(f"{answer} {accuracy:.2%}" for answer, accuracy in scores)
+            print(f"{name}, seed {seed}: {shown}", flush=True)
     write_json(Path(f"results/{name}.json"), result)
 
 
@@ -85,12 +89,18 @@ def main(stage: Stage, name: str) -> None:
 
 
 def train_and_score(
-    variant: Variant, seed: int, splits: dict[str, Split], checkpoint: Checkpoint | None = None
+    variant: Variant,
+    seed: int,
+    splits: dict[str, Split],
+    workers: Workers | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train the network of `variant` with `seed` and score it on the test split."""
     params = dataclasses.replace(variant.training, train=dataclasses.replace(variant.training.train, seed=seed))
     test, device = splits["test"], choose_device(params.train.device)
-    network, history = train_network(params, splits["train"], splits["validation"], device, checkpoint, print_loss)
+    network, history = train_network(
+        params, splits["train"], splits["validation"], device, workers, checkpoint, print_loss
+    )
     features = encode_images(network, test.images)
     predictions = predict(network, test, features)
     correct, both_correct = correct_with_all_numbers(network, test, features)

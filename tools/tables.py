@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from digitsum.core.files import write_bytes
+from digitsum.core.numerics import processor
 from digitsum.training.devices import device_name
 
 
@@ -49,8 +50,5 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def machine(device: torch.device) -> str:
     """Return the processor or GPU, and the versions, that something was measured with."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    processor = device_name(device) if device.type == "cuda" else (models or [platform.machine()])[0]
-    return f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}"
+    name = device_name(device) if device.type == "cuda" else processor()
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}"

@@ -9,6 +9,7 @@ compared in studies/fusions.
 
 import argparse
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from digitsum.pairing.pairs import make_splits
 from digitsum.report.tables import markdown_table
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
+from digitsum.training.workers import start_workers
 from tools.recipes import Recipe, read_recipes
 from tools.tables import (
     machine,
@@ -37,7 +39,11 @@ Row = dict[str, str]
 
 TABLE = Path("studies/seeds/seeds.csv")
 SCORES = ("digit", "sum", "joint", "all_numbers_joint")
-COLUMNS = ("params", "name", "numerics", "seed", "weights", *SCORES, "wall_seconds", "cpu_seconds", "machine")
+CALIBRATION = ("digit_calibration_error", "sum_calibration_error")
+COLUMNS = (
+    *("params", "name", "numerics", "seed", "weights", *SCORES, *CALIBRATION),
+    *("wall_seconds", "cpu_seconds", "machine"),
+)
 FEWEST_SEEDS = 3  # for a line in a table
 MARKS = marks("seeds", "make seeds")
 
@@ -68,17 +74,25 @@ def train_and_score(name: str, recipe: Recipe, seed: int) -> Row:
         read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml"))))), recipe.pair
     )
     test, device = splits["test"], choose_device(params.train.device)
-    wall, cpu = time.perf_counter(), time.process_time()
-    network, _ = train_network(params, splits["train"], splits["validation"], device)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    with start_workers(params.train.shards, device) as workers:
+        network, _ = train_network(params, splits["train"], splits["validation"], device, workers)
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     features = encode_images(network, test.images)
     scores = headline_metrics(predict(network, test, features), score_all_numbers(network, test, features), 15)
     weights = sum(parameter.numel() for parameter in network.parameters())
     row = [recipe.digest, name, params.compute.numerics, seed, weights]
     row += [scores[target]["accuracy"] for target in ("digit", "sum", "joint")]
-    row += [scores["all_numbers"]["joint_accuracy"], round(wall, 1), round(cpu, 1), machine(device)]
+    row += [scores["all_numbers"]["joint_accuracy"]]
+    row += [scores[target]["calibration_error"] for target in ("digit", "sum")]
+    row += [round(wall, 1), round(cpu, 1), machine(device)]
     print(dict(zip(COLUMNS, row, strict=True)), flush=True)
     return dict(zip(COLUMNS, map(str, row), strict=True))
+
+
+def cpu_seconds() -> float:
+    """Return the CPU-seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def summary(rows: list[Row]) -> str:
@@ -102,18 +116,19 @@ def summary(rows: list[Row]) -> str:
 def full_table(rows: list[Row]) -> str:
     """Return the table of benchmarks/README.md, a line a recipe and numerics, with all accuracies."""
     headers = ["recipe", "numerics", "weights", "seeds", "digit %", "sum %", "joint %", "all numbers, joint %"]
+    headers += ["calibration error, digit, %", "of the sum, %", "wall s", "CPU s"]
     lines = [
         [
             f"`{name}`",
             numerics,
             f"{int(runs[0]['weights']):,}",
             len(runs),
-            *(mean_and_deviation([float(row[score]) for row in runs]) for score in SCORES),
+            *(mean_and_deviation([float(row[score]) for row in runs]) for score in (*SCORES, *CALIBRATION)),
             *(median_and_range([float(row[clock]) for row in runs], 0) for clock in ("wall_seconds", "cpu_seconds")),
         ]
         for name, numerics, runs in groups(rows)
     ]
-    return f"{markdown_table([*headers, 'wall s', 'CPU s'], lines)}\n\n{_note(rows)}"
+    return f"{markdown_table(headers, lines)}\n\n{_note(rows)}"
 
 
 def groups(rows: list[Row]) -> Iterator[tuple[str, str, list[Row]]]:

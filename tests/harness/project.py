@@ -91,9 +91,9 @@ class Project:
         params[group][leaf] = value
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
-    def outputs(self):
-        """Return the bytes of every file that a stage has made, by path."""
-        folders = ("data", "models", "metrics", "plots")
+    def outputs(self, *folders):
+        """Return the bytes of every file in these folders, by path; of all that stages have made if none is named."""
+        folders = folders or ("data", "models", "metrics", "plots")
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for folder in folders
@@ -104,7 +104,7 @@ class Project:
 
 TINY_PARAMS = {
     "pair.validation_size": 50,
-    "compute.threads": 1,
+    "train.shards": 1,
     "model.trunk": "strided",
     "train.epochs": 1,
     "train.clean_epochs": 0,

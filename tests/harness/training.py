@@ -18,14 +18,14 @@ CPU = torch.device("cpu")
 
 def settings(**changes):
     """Return the training parameters of params.yaml, made small, with some changed."""
-    small = {"epochs": 2, "batch_size": 50, "translation": 1.0, "rotation": 3.0}
+    small = {"epochs": 2, "batch_size": 50, "shards": 1, "translation": 1.0, "rotation": 3.0}
     return replace(to_group(Train, read_yaml(ROOT / "params.yaml")), **{**small, **changes})
 
 
-def train(splits, fusion="shift", trunk="strided", checkpoint=None, device=CPU, **changes):
+def train(splits, fusion="shift", trunk="strided", checkpoint=None, device=CPU, workers=None, **changes):
     """Train a network; return it and the results of its epochs."""
-    params = TrainingParams(Model(fusion, trunk, deskew=True), settings(**changes), Compute("portable", threads=1))
-    return train_network(params, splits["train"], splits["validation"], device, checkpoint)
+    params = TrainingParams(Model(fusion, trunk, deskew=True), settings(**changes), Compute("portable"))
+    return train_network(params, splits["train"], splits["validation"], device, workers, checkpoint)
 
 
 def weights_of(network):

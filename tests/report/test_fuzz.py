@@ -132,7 +132,7 @@ def test_results_that_were_edited_by_hand_are_noted(project, monkeypatch):
     path.write_text(path.read_text().replace("0.", "0.1", 1))
     edit_predictions(
         project.folder / "data/predictions/test.safetensors",
-        lambda tensors: tensors["predicted_digit"].copy_(tensors["digit"]),
+        lambda tensors: tensors["predicted_digit"].copy_(9 - tensors["predicted_digit"]),
     )
     assert set(read_run(WORKSPACE).stale) == {
         "metrics/evaluate.json is not what that run wrote",

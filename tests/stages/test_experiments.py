@@ -88,7 +88,7 @@ def test_the_table_of_experiments_has_the_headline_only(experiment):
     ("setting", "message"),
     [
         ("train.lrr=1", "Key 'lrr' is not in struct"),
-        ("compute.threads=ten", 'params.yaml: compute.threads is "ten", expected a whole number of at least 1'),
+        ("train.shards=ten", 'params.yaml: train.shards is "ten", expected a whole number of at least 1'),
         ("model.fusion=glue", 'params.yaml: model.fusion is "glue", expected one of shift, concat, add'),
     ],
 )

@@ -73,12 +73,22 @@ def test_no_large_file_is_in_git():
     assert [name for name in names if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 2**20] == []
 
 
-def test_the_number_of_threads_decides_on_the_weights_and_stands_beside_them(project):
+def test_the_number_of_shards_decides_on_the_weights_and_stands_beside_them(project):
     model = project.folder / "models/digitsum.safetensors"
     one, told_one = load_tensors(model)
     one = {name: tensor.clone() for name, tensor in one.items()}  # they are read from their file when they are used
-    project.set_param("compute.threads", 2)
+    project.set_param("train.shards", 2)
     project.reproduce()
     two, told_two = load_tensors(model)
-    assert (told_one["trained"]["threads"], told_two["trained"]["threads"]) == (1, 2)
+    assert (told_one["trained"]["shards"], told_two["trained"]["shards"]) == (1, 2)
     assert not all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_without_a_validation_split_no_temperature_is_fitted_and_info_says_so(project):
+    model = project.folder / "models/digitsum.safetensors"
+    assert load_tensors(model)[0]["digit_temperature"] < 1
+    assert "calibrated_on 50 validation pairs" in project.succeed("digitsum", "info", str(model))
+    project.set_param("pair.validation_size", 0)
+    project.reproduce()
+    assert load_tensors(model)[0]["digit_temperature"] == 1
+    assert "calibrated_on nothing" in project.succeed("digitsum", "info", str(model))

@@ -27,7 +27,7 @@ from tools.check import imported_modules, stale_stages
 from tools.versions import pinned_versions
 
 # A new value for each parameter, and the stages that run then: those that read it, and those whose inputs came out
-# different. Another number of threads, for instance, gives another model; another device "cpu" here does not.
+# different. Another number of shards, for instance, gives another model; another device "cpu" here does not.
 PARAMETERS = {
     "mnist.train_images_sha256": ("changed", "fpte"),  # with the file itself, as in the next three
     "mnist.train_labels_sha256": ("changed", "fpte"),
@@ -42,7 +42,6 @@ PARAMETERS = {
     "model.trunk": ("small", "te"),
     "model.deskew": (False, "te"),
     "compute.numerics": ("native", "te"),
-    "compute.threads": (2, "te"),
     "train.device": ("cpu", "t"),
     "train.precision": ("bfloat16", "te"),
     "train.compile": (True, "t"),  # a compiled pass may round otherwise, but the tests' server does not compile
@@ -50,6 +49,7 @@ PARAMETERS = {
     "train.epochs": (1.5, "te"),
     "train.clean_epochs": (1, "te"),
     "train.batch_size": (25, "te"),
+    "train.shards": (2, "te"),
     "train.redraw_numbers": (True, "t"),  # with `shift` the numbers change nothing but the bits of the sum's loss
     "train.optimizer": ("adam", "te"),
     "train.schedule": ("constant", "te"),

@@ -153,9 +153,17 @@ if not Path("{edit}").exists():
 def test_checkpoints_of_copies_lie_in_the_project_and_old_ones_are_removed(finished, project, monkeypatch):
     copy = finished.copy(project.folder / ".dvc/tmp/exps/standalone/tmp1")
     monkeypatch.chdir(copy.folder)
-    old, recent = (Stage("train").checkpoints(name) for name in ("old", "recent"))
-    for folder in (old, recent):
+    old, recent, other = ("0" * 64, "1" * 64, "not a checkpoint")
+    for name in (old, recent, other):
+        folder = Stage("train").checkpoints(name)
+        assert folder == project.folder / ".dvc/tmp/checkpoints" / name
         folder.mkdir(parents=True)
-    os.utime(old, (0, 0))
-    assert Stage("train").checkpoints("another") == project.folder / ".dvc/tmp/checkpoints/another"
-    assert [folder.name for folder in recent.parent.iterdir()] == ["recent"]
+        os.utime(folder, None if name == recent else (0, 0))
+    Stage("train").checkpoints("2" * 64)
+    assert {folder.name for folder in (project.folder / ".dvc/tmp/checkpoints").iterdir()} == {recent, other}
+
+
+def test_checkpoints_may_lie_where_other_machines_reach_them(project, monkeypatch, tmp_path):
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("DIGITSUM_CHECKPOINTS", str(tmp_path))
+    assert Stage("train").checkpoints("key") == tmp_path / "key"

@@ -1,24 +1,28 @@
 """Numerics: have PyTorch compute the same bits whatever the CPU, the environment and the other programs are.
 
 Floats are added in some order, and another order gives other last bits. The order follows from the widest vectors of
-the CPU and from the number of threads, unless it is set. PyTorch and its libraries read most of this from the
+the CPU and from the number of threads, unless both are set. PyTorch and its libraries read most of this from the
 environment, once, when they are imported: call `set_environment` before that, `configure_torch` after it.
 """
 
 import os
 import platform
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.params import choice, whole
+from digitsum.core.params import choice
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 FIXED = {
-    # The number of threads is a parameter. With fewer than that oneDNN waits for the missing ones without end, and each
-    # of these three could take some away.
-    "OMP_DYNAMIC": "false",
-    "OMP_THREAD_LIMIT": "65535",
-    "OMP_MAX_ACTIVE_LEVELS": "1",
+    # One thread for each of PyTorch's operations. More cores compute other shards of a batch, or other images.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
     # What torch.compile cached in a native run has given NaN in a portable one: compile again.
     "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
     # Do not choose kernels by timing them.
@@ -34,14 +38,14 @@ PORTABLE = {
     # Matrix products. MKL's AVX2 mode is for Intel CPUs only; the mode that is equal on all CPUs is slower, SSE2.
     "MKL_CBWR": "COMPATIBLE",
 }
+MOST_THREADS = 8  # a container may show cores that it may not use, and each thread needs memory
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How the CPU computes: both decide on the bits of a result."""
+    """How the CPU computes: this decides on the bits of a result."""
 
     numerics: str = choice("portable", "native")
-    threads: int = whole(at_least=1, at_most=1024)  # each takes memory, and no CPU has more
 
 
 def requested_numerics(values: dict[str, Any]) -> str:
@@ -52,8 +56,6 @@ def requested_numerics(values: dict[str, Any]) -> str:
 
 def set_environment(numerics: str) -> None:
     """Set the environment for portable or native numerics. Has no effect after PyTorch is imported."""
-    # Waiting threads sleep instead of spinning: same bits, and several times faster when other programs run.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.update(FIXED)
     if numerics != "native":
         os.environ.update(PORTABLE)
@@ -64,7 +66,7 @@ def set_environment(numerics: str) -> None:
 
 
 def configure_torch(compute: Compute) -> None:
-    """Set PyTorch's CPU threads, and deterministic algorithms on GPUs where it has them.
+    """Set one thread for each operation, and deterministic algorithms on GPUs where it has them.
 
     Raises DigitsumError if the numerics are not those of the environment in which PyTorch was imported, or if they are
     portable and this CPU lacks AVX2.
@@ -83,8 +85,33 @@ def configure_torch(compute: Compute) -> None:
         raise DigitsumError(
             "compute.numerics is native, but the environment is portable: set native in params.yaml before the start"
         )
-    torch.set_num_threads(compute.threads)
+    torch.set_num_threads(1)
     # With what `set_environment` sets the same as use_deterministic_algorithms(True, warn_only=True), which would
     # import torch._dynamo: 0.9 s, which only training needs.
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+
+
+def processor() -> str:
+    """Return the processor's name, where Linux tells it, or its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(function: Callable[[T], U], parts: Iterable[T], device: str) -> list[U]:
+    """Return `function` of each part, in order; on the CPU in one Python thread per core, at most MOST_THREADS.
+
+    PyTorch uses one thread in each, so the result does not depend on the number of cores. `function` must set
+    torch.no_grad itself: each thread has its own.
+    """
+    if device != "cpu":
+        return [function(part) for part in parts]
+    with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
+        return list(pool.map(function, parts))

@@ -29,6 +29,7 @@ from digitsum.core.pipeline import VERSIONS, read_declaration
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]  # of this copy of the project
+CHECKPOINTS = "DIGITSUM_CHECKPOINTS"  # the variable with the folder of checkpoints
 MONTH = 30 * 24 * 60 * 60  # seconds that an interrupted run can be continued
 # Libraries may lie in this folder, as in .venv; and this folder may lie below sys.prefix, as in a container.
 INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -65,15 +66,17 @@ class Stage:
     def checkpoints(self, key: str) -> Path:
         """Return the folder of what a later run with the same `key` continues from, see remove_checkpoints.
 
-        It outlives the copies that `dvc exp run --temp` makes: these lie in .dvc/tmp/exps of the project. Folders in
-        which nothing was saved for a month are removed.
+        It is in DIGITSUM_CHECKPOINTS, a folder that other machines may reach, or in .dvc/tmp of the project. There it
+        outlives the copies that `dvc exp run --temp` makes, which lie in .dvc/tmp/exps. Folders in which nothing was
+        saved for a month are removed.
         """
         own = _dvc_tmp()
         copies = [folder for folder in own.parents if folder.match(".dvc/tmp/exps")]
-        shared = (copies[-1].parent if copies else own) / "checkpoints"
-        for folder in shared.glob("*"):
-            if time.time() - folder.stat().st_mtime > MONTH:
-                shutil.rmtree(folder, ignore_errors=True)
+        shared = Path(os.environ.get(CHECKPOINTS) or (copies[-1].parent if copies else own) / "checkpoints")
+        for folder in shared.glob("[0-9a-f]" * 64):  # keys, and nothing else that the folder holds
+            with contextlib.suppress(FileNotFoundError):  # another run has removed its own
+                if time.time() - folder.stat().st_mtime > MONTH:
+                    shutil.rmtree(folder, ignore_errors=True)
         self._checkpoints.append(shared / key)
         return shared / key
 

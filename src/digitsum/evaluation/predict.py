@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from digitsum.core.numerics import in_threads
 from digitsum.data.splits import Split
 from digitsum.data.tensors import save_tensors
 from digitsum.model.network import Network
 
-BATCH = 500  # images at once; a fixed number, because sums of floats depend on how they are grouped
+BATCH = 250  # images at once; a fixed number, because sums of floats depend on how they are grouped
 
 
 class ImageFeatures(NamedTuple):
@@ -52,11 +53,15 @@ class Predictions:
         return self.sum_probabilities.argmax(dim=1)
 
 
-@torch.no_grad()
 def encode_images(network: Network, images: Tensor) -> ImageFeatures:
     """Encode uint8 `images` [M, 28, 28], each once, whatever numbers come with them."""
     encoder = _fold_batch_norm(network)
-    parts = [encoder.encode(batch.float()) for batch in images.split(BATCH)]
+
+    @torch.no_grad()
+    def encode(batch: Tensor) -> tuple[Tensor, Tensor]:
+        return encoder.encode(batch.float())
+
+    parts = in_threads(encode, images.split(BATCH), images.device.type)
     return ImageFeatures(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -80,7 +85,7 @@ def predict(network: Network, split: Split, features: ImageFeatures) -> Predicti
     sums = digits + numbers
     for images_of_batch, numbers_of_batch in zip(image_index.split(BATCH), numbers.split(BATCH), strict=True):
         of_batch = features.digit_logits[images_of_batch], features.embedding[images_of_batch]
-        digit_logits, sum_logits = network.fusion(*of_batch, numbers_of_batch)
+        digit_logits, sum_logits = network.calibrated(*network.fusion(*of_batch, numbers_of_batch))
         # In float64 a probability that rounds to 0 in float32 still has a finite logarithm.
         parts.append((functional.log_softmax(digit_logits.double(), 1), functional.log_softmax(sum_logits.double(), 1)))
     digit_logs, sum_logs = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -20,12 +20,15 @@ from digitsum.model.trunks import TRUNKS
 class Network(nn.Module):
     """Image and number in, digit logits and sum logits out.
 
-    `pixel_mean` and `pixel_std` are those of the training split, of pixels scaled to 0-1. They are buffers, saved
-    with the weights, so nobody who uses the model can normalise wrongly.
+    `pixel_mean` and `pixel_std` are those of the training split, of pixels scaled to 0-1. The logits are divided by the
+    temperatures, which make probabilities of them that are as often right as they say. All are buffers, saved with the
+    weights, so nobody who uses the model can normalise wrongly.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    digit_temperature: Tensor
+    sum_temperature: Tensor
 
     def __init__(self, model: Model, pixel_mean: float = 0.0, pixel_std: float = 1.0) -> None:
         """Make a network with initial weights from torch's global generator.
@@ -40,6 +43,8 @@ class Network(nn.Module):
         self.fusion = FUSIONS[model.fusion](self.trunk.features)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32))
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32))
+        self.register_buffer("digit_temperature", torch.ones(()))
+        self.register_buffer("sum_temperature", torch.ones(()))
         # Convolutions on the CPU take two thirds to three quarters of the time in this layout.
         self.to(memory_format=torch.channels_last)
 
@@ -61,12 +66,16 @@ class Network(nn.Module):
             )
         if len(numbers) and not (int(numbers.min()) >= 0 and int(numbers.max()) <= 9):
             raise ValueError(f"numbers range from {int(numbers.min())} to {int(numbers.max())}, expected 0-9")
-        return self.forward_pixels(images.float(), numbers)
+        return self.calibrated(*self.forward_pixels(images.float(), numbers))
+
+    def calibrated(self, digit_logits: Tensor, sum_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Divide logits by their temperatures."""
+        return digit_logits / self.digit_temperature, sum_logits / self.sum_temperature
 
     def forward_pixels(
         self, pixels: Tensor, numbers: Tensor, warps: Tensor | None = None, precision: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
-        """Do what `forward` does, unchecked, for float images with pixels 0-255; for training, see `encode`."""
+        """Map float images with pixels 0-255 to logits as training sees them, not calibrated; see `encode`."""
         digit_logits, embedding = self.encode(pixels, warps, precision)
         logits: tuple[Tensor, Tensor] = self.fusion(digit_logits, embedding, numbers)
         return logits

@@ -5,21 +5,24 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.numerics import configure_torch
-from digitsum.data.generators import derived_seed
+from digitsum.core.numerics import configure_torch, in_threads
 from digitsum.data.splits import Split
 from digitsum.model.network import Network, new_network
-from digitsum.training.batches import batches
+from digitsum.training.average import running_average
+from digitsum.training.batches import batches, count_steps, epoch_steps
+from digitsum.training.calibration import fit_temperatures
 from digitsum.training.checkpoint import Checkpoint, TrainingState
-from digitsum.training.devices import compiled, set_precision
 from digitsum.training.history import EpochResult
 from digitsum.training.loss import Scores, batch_totals, mean_scores, pair_losses
 from digitsum.training.optimizer import new_optimizer
 from digitsum.training.params import Train, TrainingParams
+from digitsum.training.shards import TOTALS, ShardedNetwork
+from digitsum.training.workers import Workers
 
 VALIDATION_BATCH = 250  # pairs at once; fixed, because sums of floats depend on how they are grouped
 FEWEST_STEPS = 10
@@ -30,65 +33,65 @@ def train_network(
     training: Split,
     validation: Split,
     device: torch.device,
+    workers: Workers | None = None,
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[list[EpochResult]], None] | None = None,
 ) -> tuple[Network, list[EpochResult]]:
     """Build a network from `params.train.seed` and train it; return it with averaged weights, on the CPU, in eval mode.
 
-    All randomness of an epoch is a function of (seed, epoch). Nothing is chosen by looking at validation: the last
-    average is kept.
+    All randomness of an epoch is a function of (seed, epoch). Nothing is chosen by looking at validation, but for the
+    temperatures: the last average is kept.
     Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
 
     Args:
         params: the groups model, train and compute.
         training, validation: splits, on the CPU; `validation` is scored after every epoch.
         device: where to train, see `choose_device`.
+        workers: who computes the shards of a batch, see `start_workers`; without them this process does. Same bits.
         checkpoint: saved on the way; a run that was killed continues from it to the same bits.
         on_epoch: called after every epoch with the results so far; after resuming, at once with those saved.
     """
-    train = params.train
+    train, workers = params.train, workers or Workers()
     configure_torch(params.compute)
-    precision = set_precision(train.precision)
     torch.manual_seed(train.seed)  # for the initial weights
     network = new_network(params.model, training).to(device)
-    forward = compiled(network.forward_pixels) if train.compile else network.forward_pixels
+    sharded = ShardedNetwork(network, train)
     # The running average follows the network and becomes the model; without one the network itself does.
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(train.average_decay), use_buffers=True)
+    averaged = AveragedModel(network, use_buffers=True)
+    averaged.multi_avg_fn = running_average(train.average_decay, averaged.n_averaged)
     scored = cast(Network, averaged.module) if train.average_decay else network
     training, validation = training.to(device), validation.to(device)
 
-    steps, all_steps = _count_steps(len(training), train)
-    optimizer, schedule = new_optimizer(network, train, all_steps)
-    state = TrainingState(network, averaged, optimizer, schedule, totals=torch.zeros(5, device=device))
+    optimizer, schedule = new_optimizer(network, train, _enough_steps(len(training), train))
+    state = TrainingState(network, averaged, optimizer, schedule, totals=torch.zeros(TOTALS, device=device))
     if checkpoint:
         checkpoint.restore(state)
     if state.results and on_epoch:
         on_epoch(state.results)
 
-    for epoch in range(state.epoch, math.ceil(train.epochs) + 1):
+    workers.begin(params, sharded, training, state.epoch, state.step)
+    logits = None
+    for epoch, first_step, last_step in epoch_steps(len(training), train, state.epoch, state.step):
         network.train()
-        last_step = min(steps, all_steps - (epoch - 1) * steps)  # fewer if `epochs` is not whole
         with tqdm(
-            total=last_step, initial=state.step, desc=f"epoch {epoch}/{train.epochs:g}", leave=False, disable=None
+            total=last_step, initial=first_step, desc=f"epoch {epoch}/{train.epochs:g}", leave=False, disable=None
         ) as bar:
-            for pixels, digits, numbers, warps in batches(training, train, epoch, state.step, last_step):
-                torch.manual_seed(derived_seed("layers", train.seed, epoch, state.step))  # for layers such as dropout
-                digit_logits, sum_logits = forward(pixels, numbers, warps, precision)
-                losses = pair_losses(digit_logits, sum_logits, digits, numbers, train)
-                optimizer.zero_grad()
-                torch.lerp(*losses, train.sum_loss_share).backward()  # see mean_scores
+            for batch in batches(training, train, epoch, first_step, last_step, 0, workers.count):
+                workers.broadcast(sharded)
+                gradients = workers.gather(sharded.gradients(batch), batch.shards)
+                # Read once an epoch: reading the loss every step would make a GPU wait.
+                state.totals += sharded.apply(gradients)
                 optimizer.step()
                 schedule.step()
                 if train.average_decay:
                     averaged.update_parameters(network)
-                # Read once an epoch: reading the loss every step would make a GPU wait.
-                state.totals += batch_totals(digit_logits, sum_logits, digits, numbers, losses)
                 state.step += 1
                 bar.update()
                 if checkpoint and checkpoint.is_due():
                     checkpoint.save(state)
         pairs = min(state.step * train.batch_size, len(training))
-        scores = mean_scores(state.totals, pairs, train), validate(scored, validation, train)
+        logits = validation_logits(scored, validation)
+        scores = mean_scores(state.totals, pairs, train), scores_of(logits, validation, train)
         _refuse_divergence(epoch, *scores, train)
         state.results.append(EpochResult(epoch, *scores))
         state.epoch, state.step = epoch + 1, 0
@@ -99,32 +102,45 @@ def train_network(
             on_epoch(state.results)
 
     network.load_state_dict(scored.state_dict())
+    fit_temperatures(network, validation, *(logits or validation_logits(network, validation)))
     return network.cpu().eval(), state.results
 
 
-@torch.no_grad()
+def validation_logits(network: Network, split: Split) -> tuple[Tensor, Tensor]:
+    """Return the logits of digits [P, 10] and sums [P, 19] for all pairs; leave the network in eval mode."""
+    network.eval()
+
+    @torch.no_grad()
+    def logits_of(part: slice) -> tuple[Tensor, Tensor]:
+        images, _, numbers = split[part]
+        return network.forward_pixels(images.float(), numbers)
+
+    parts = [slice(start, start + VALIDATION_BATCH) for start in range(0, len(split), VALIDATION_BATCH)]
+    digit_logits, sum_logits = zip(*in_threads(logits_of, parts, split.images.device.type), strict=True)
+    return torch.cat(digit_logits), torch.cat(sum_logits)
+
+
 def validate(network: Network, split: Split, params: Train) -> Scores:
     """Return the scores of `network` on `split`, both on one device; leave the network in eval mode."""
-    network.eval()
-    totals = []
-    for start in range(0, len(split), VALIDATION_BATCH):
-        images, digits, numbers = split[start : start + VALIDATION_BATCH]
-        logits = network.forward_pixels(images.float(), numbers)
-        losses = pair_losses(*logits, digits, numbers, params)
-        totals.append(batch_totals(*logits, digits, numbers, losses))
-    return mean_scores(torch.stack(totals).cpu().double().sum(dim=0), len(split), params)
+    return scores_of(validation_logits(network, split), split, params)
 
 
-def _count_steps(pairs: int, train: Train) -> tuple[int, int]:
-    """Return the steps of a whole epoch, and of all of training."""
-    steps = math.ceil(pairs / train.batch_size)
-    all_steps = math.ceil(steps * train.epochs)
+def scores_of(logits: tuple[Tensor, Tensor], split: Split, params: Train) -> Scores:
+    """Return the scores of these logits for all pairs of `split`."""
+    digits, numbers = split.digits[split.image_index].long(), split.numbers.long()
+    totals = batch_totals(*logits, digits, numbers, pair_losses(*logits, digits, numbers, params))
+    return mean_scores(totals.cpu().double(), len(split), params)
+
+
+def _enough_steps(pairs: int, train: Train) -> int:
+    """Return the steps of all of training. Raises DigitsumError if they are too few."""
+    _, all_steps = count_steps(pairs, train)
     if all_steps < FEWEST_STEPS:
         raise DigitsumError(
             f"params.yaml: train.epochs is {train.epochs:g}, which is {all_steps} steps of {train.batch_size} pairs; "
             f"the learning rate needs {FEWEST_STEPS} to climb and fall. Raise train.epochs or lower train.batch_size"
         )
-    return steps, all_steps
+    return all_steps
 
 
 def _refuse_divergence(epoch: int, training: Scores, validation: Scores, train: Train) -> None:

@@ -20,6 +20,7 @@ class Train:
     epochs: float = number(above=0, at_most=MOST_EPOCHS)
     clean_epochs: int = whole(at_least=0, at_most=MOST_EPOCHS)
     batch_size: int = whole(at_least=2, at_most=60_000)  # MNIST's training images
+    shards: int = whole(at_least=1, at_most=60_000)
     redraw_numbers: bool = flag()
     optimizer: str = choice("adamw", "adam", "sgd")
     schedule: str = choice("one_cycle", "constant")
