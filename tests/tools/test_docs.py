@@ -73,10 +73,17 @@ ELSEWHERE = {
     "python -m studies.seeds --names default --seeds 10": "the same",
     "make card": "test_model_card.py; it needs several seeds",
     "make bench": "test_benchmarks.py, with small sizes, as the rest",
-    "python -m benchmarks speed --threads 2 --follow pytorch_examples": "test_benchmarks.py",
+    "python -m benchmarks speed --follow pytorch_examples": "test_benchmarks.py",
     "make profile": "test_benchmarks.py",
     "make scaling": "test_benchmarks.py",
     "make epoch-time": "test_benchmarks.py",
+    'scale/cards.sh 2 model.fusion=concat "model.fusion=film train.seed=1" train.lr=0.005': "test_scale.py",
+    "MASTER_KEY=$(openssl rand -hex 16) torchrun --nproc-per-node=2 --no-python scale/worker.sh": "test_scale.py",
+    "sbatch --ntasks=4 scale/train.sh": "the same, on a real Slurm",
+    'sbatch --array=0-1 scale/sweep.sh model.fusion=concat "model.fusion=film train.seed=1"': "the same",
+    "sky launch --env EXPERIMENT=train.seed=1 --env REPOSITORY=URL --env BUCKET=s3://NAME scale/skypilot.yaml": (
+        "the file was checked by hand with SkyPilot 0.14.1; test_scale.py runs the script that it calls",
+    ),
     "pipx install pre-commit && pre-commit install": "test_packaging.py compares the hooks with make lint",
     "pipx run pre-commit run --all-files": "the same",
 }
