@@ -40,7 +40,8 @@ def probe(variant: Variant, raw: RawMnist) -> str:
     short = shortened(variant, len(raw.train_labels))
     splits = make_splits(raw, short.pair)
     test = with_all_numbers(splits["test"])
-    trained = train_and_score(short, short.training.train.seed, {**splits, "validation": test, "test": test})
+    validation = dataclasses.replace(test, is_test=splits["validation"].is_test)
+    trained = train_and_score(short, short.training.train.seed, {**splits, "validation": validation, "test": test})
     answers = {
         "answers.digit": trained.predictions.digit_probabilities,
         "answers.sum": trained.predictions.sum_probabilities,

@@ -5,7 +5,7 @@ The text is in card.md.j2. Its sections are those of Mitchell et al., "Model Car
 
 import json
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,6 +15,7 @@ from digitsum.core.files import leaves, read_yaml, write_bytes
 from digitsum.report.revisions import SEED_RUNS, seed_runs
 from digitsum.report.significance import wilson
 from digitsum.report.tables import markdown_table
+from tools.tables import mean_and_deviation
 
 CARD, FOLDER = Path("MODEL_CARD.md"), Path("studies/model_card")
 MODEL = "models/digitsum.safetensors"
@@ -51,7 +52,12 @@ def card() -> str:
         model={"path": MODEL, "md5": md5(MODEL), "identity": measured["identity"]},
         evaluated=evaluated,
         images=images,
-        seeds={"count": len(runs), "mean": mean(joint), "deviation": stdev(joint)},
+        seeds={
+            "count": len(runs),
+            "joint": mean_and_deviation(joint),
+            "digit_calibration": mean_and_deviation([float(row["digit_calibration_error"]) for row in runs]),
+            "sum_calibration": mean_and_deviation([float(row["sum_calibration_error"]) for row in runs]),
+        },
         doubtful=measured["doubtful_labels"],
         confidence=confidence,
         seconds={"median": median(seconds), "least": min(seconds), "most": max(seconds)},

@@ -7,7 +7,6 @@ Model, test split and predictions are the pipeline's, which are not in git. The 
 ../../dvc.lock that stand for them.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import read_yaml, write_json
+from digitsum.core.files import file_md5, read_yaml, write_json
 from digitsum.core.numerics import Compute, configure_torch
 from digitsum.core.runner import Stage
 from digitsum.data.splits import Split, load_split
@@ -43,7 +42,10 @@ def main(stage: Stage) -> None:
     network = load_model(model)
     test = load_split(pipeline_file("pair", "data/paired/test.safetensors"))
     predictions, _ = load_tensors(pipeline_file("evaluate", "data/predictions/test.safetensors"))
-    accuracies = {name: dict(curve(network, test, *what)) for name, what in DISTURBANCES.items()}
+    accuracies = {}
+    for name, what in DISTURBANCES.items():
+        accuracies[name] = dict(curve(network, test, *what))
+        print(f"{name}: {accuracies[name]}", flush=True)
     calibration_bins = stage.params(Evaluate).calibration_bins
     bins = {answer: reliability(predictions, answer, calibration_bins) for answer in ("digit", "sum")}
     results = {
@@ -67,9 +69,8 @@ def pipeline_file(stage: str, name: str) -> Path:
     path = PIPELINE / name
     if not path.is_file():
         raise DigitsumError(f"{path} is missing; run `cd {PIPELINE} && dvc repro` or `dvc pull` there")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "md5").hexdigest() != expected:
-            raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && digitsum verify --repair`")
+    if file_md5(path) != expected:
+        raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && digitsum verify --repair`")
     return path
 
 

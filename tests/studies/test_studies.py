@@ -314,6 +314,8 @@ def test_trials_rerun_when_an_edit_changes_their_bits_and_only_then(study):
     fusions = study.folder / "../src/digitsum/model/fusions.py"
     fusions.write_text(fusions.read_text() + "# edited\n")
     assert study.reproduce() == ["probe"]
+    fusions.write_text(fusions.read_text() + "\n\ndef unused():\n    return 1\n")
+    assert study.reproduce() == ["probe"]
     formula = "relu((1 + scale) * self.hidden(embedding) + shift)"
     assert formula in fusions.read_text()
     fusions.write_text(fusions.read_text().replace(formula, formula.replace("1 + scale", "1 + 1.01 * scale")))
@@ -321,6 +323,13 @@ def test_trials_rerun_when_an_edit_changes_their_bits_and_only_then(study):
     study.set_param("train.lr", 0.02)
     assert study.reproduce() == ["probe", "trial@shift", "trial@film"]
     assert "up to date" in study.succeed("dvc", "status")
+
+    # What fails or is interrupted leaves the files that git tracks as they were.
+    tracked = study.outputs("results"), (study.folder / "probes.json").read_bytes()
+    shutil.rmtree(study.folder / "../../data/raw")
+    for stage in ("probe", "trial@film"):
+        assert "is missing" in study.fail("dvc", "repro", "--force", "--single-item", stage)
+    assert (study.outputs("results"), (study.folder / "probes.json").read_bytes()) == tracked
 
 
 @pytest.mark.slow
