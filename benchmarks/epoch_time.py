@@ -32,10 +32,10 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     argparse.ArgumentParser(prog="python -m benchmarks epoch_time", description=__doc__).parse_args(arguments)
     light = read_recipes()["light"].training
     train = dataclasses.replace(light.train, epochs=PART, clean_epochs=0)
-    light = dataclasses.replace(light, train=train, compute=Compute(numerics, threads=1))
+    light = dataclasses.replace(light, train=train, compute=Compute(numerics))
     training, validation = (load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation"))
-    few = {"image_index": validation.image_index[:100], "numbers": validation.numbers[:100]}
-    validation = dataclasses.replace(validation, **few)  # validating is not what is measured
+    image_index, numbers = validation.image_index[:100], validation.numbers[:100]  # validating is not what is measured
+    validation = dataclasses.replace(validation, image_index=image_index, numbers=numbers)
     fewest = {fusion: float("inf") for fusion in FUSIONS if not fusion.startswith("baseline_")}
     for _ in range(ROUNDS):
         for fusion in fewest:

@@ -9,14 +9,12 @@ docs/experiments.md. Each fold has a seed of its own. Needs data/raw only.
 
 import argparse
 import dataclasses
-import math
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +24,7 @@ from digitsum.evaluation.predict import encode_images
 from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
 from digitsum.mnist.params import Mnist
 from digitsum.pairing.pairs import make_splits
+from digitsum.training.calibration import fitted_temperature
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from tools.recipes import read_recipe
@@ -80,8 +79,4 @@ def lowest_nll(logits: Tensor, digits: Tensor) -> float:
     So it compares networks that were trained with other smoothing of labels, or for longer. Guo et al., "On
     Calibration of Modern Neural Networks", arXiv 1706.04599.
     """
-
-    def nll(log_temperature: float) -> float:
-        return functional.cross_entropy(logits.double() / math.exp(log_temperature), digits).item()
-
-    return float(minimize_scalar(nll, bounds=(-4, 4), method="bounded").fun)
+    return functional.cross_entropy(logits.double() / fitted_temperature(logits, digits), digits).item()

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     params = read_recipe().training
     training = load_split(TRAINING)
     batch_size, epochs = params.train.batch_size, params.train.epochs
-    seconds, flop = profile_steps(dataclasses.replace(params, compute=Compute(numerics, threads=1)), training)
+    seconds, flop = profile_steps(dataclasses.replace(params, compute=Compute(numerics)), training)
     step, step_flop = seconds[WHOLE], sum(flop.values())
     rows = [
         [part, f"{1000 * of:.2f}", f"{of / step:.0%}", f"{flop[part] / of / 1e9:.0f}" if part in flop else ""]
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     all_flop = step_flop / batch_size * len(training) * epochs
     cdeotte_flop = 60_000 * 30 * flop_of_an_image(cdeotte())
     kinds = ("native", "portable")
-    epoch_times = [[run_alone(TRAINING, PAIRS, kind)["cpu_seconds"] for kind in kinds] for _ in range(ROUNDS)]
+    epoch_times = [
+        [run_alone(kind, "train", str(TRAINING), PAIRS, False)["cpu_seconds"] for kind in kinds] for _ in range(ROUNDS)
+    ]
     native, portable = map(min, zip(*epoch_times, strict=True))
     quantities = [
         ("convolutions of a step, forward and backward", f"{step_flop / 1e9:.2f} GFLOP"),

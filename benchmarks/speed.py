@@ -54,11 +54,10 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks speed", description="Time quick and its peers to 99 %%."
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of everyone (default 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--follow", choices=PEERS, help="only train this peer, to its last epoch")
     options = parser.parse_args(arguments)
-    compute = Compute(numerics, options.threads)
+    compute = Compute(numerics)
     configure_torch(compute)
     device = choose_device(options.device)
     mnist = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
         "quick": lambda seed: quick(params, seed, training, validation, device),
         **{name: lambda seed, train=train: train(mnist, seed, device) for name, train in PEERS.items()},  # type: ignore[misc]
     }
-    measured_on = f"{machine(device)}, threads: {options.threads}" + (", portable" if numerics == "portable" else "")
+    measured_on = f"{machine(device)}, threads: 1" + (", portable" if numerics == "portable" else "")
     present = {"recipe": recipe.digest, "measured_on": measured_on}
     runs = [run for run in read_rows(RUNS) if run["recipe"] == recipe.digest]
     for seed in range(max(ROUNDS.values())):

@@ -47,7 +47,7 @@ def in_tiny_project(tmp_path, monkeypatch, tiny_mnist, raw, splits):
     params["pair"]["validation_size"] = 50
     params["model"]["trunk"] = "small"
     params["train"] |= {"epochs": 1, "clean_epochs": 0, "batch_size": 34}
-    params["compute"]["threads"] = 1
+    params["train"]["shards"] = 1
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / "benchmarks").mkdir()
@@ -159,7 +159,7 @@ def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
 def test_runs_of_another_machine_are_kept_and_not_mixed_with_those_of_this_one(in_tiny_project, monkeypatch):
     trained = []
     monkeypatch.setattr(speed, "time_to_goal", lambda *_: trained.append(1) or (2.0, 1.0, 1, 0.99, None))
-    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46), ("there", ["--threads=2"], 69)):
+    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46)):
         monkeypatch.setattr(speed, "machine", lambda _, where=where: where)
         speed.main(options, "portable")
         assert len(trained) == len(read_rows(speed.RUNS)) == runs
@@ -216,22 +216,32 @@ def test_the_network_of_cdeotte_has_as_many_weights_as_published():
 def test_every_size_is_measured_on_the_same_number_of_pairs(in_tiny_project, monkeypatch):
     trained = []
     monkeypatch.setattr(scaling, "ROUNDS", 2)
-    monkeypatch.setattr(scaling, "train_network", lambda p, split, *_: trained.append(p.train.epochs * len(split)))
-    monkeypatch.setattr(scaling, "run_alone", lambda split, _, numerics, *__: scaling.measure(split, 350, numerics))
+    monkeypatch.setattr(scaling, "PAIRS", 350)
+    monkeypatch.setattr(scaling, "SIZES", [(1, 1), (1, 4), (3, 1)])
+    monkeypatch.setattr(scaling, "train_network", lambda p, split, *_: trained.append((split, p.train.epochs)))
+
+    def run(numerics, part, *values):
+        return scaling.measure_pair(*values) if part == "pair" else scaling.measure_training(numerics, *values)
+
+    monkeypatch.setattr(scaling, "run_alone", run)
     scaling.main([], "portable")
     rows = read_rows(scaling.TABLE)
-    assert [(row["images"], row["pairs"]) for row in rows] == [
-        *(("350", "350"), ("350", "1400"), ("350", "5600"), ("1400", "1400"))
-    ]
-    assert trained == [350] * (4 + 2 * 4)
-    assert f"| {int(rows[3]['peak_megabytes']):,} " in scaling.README.read_text()
+    sizes = [("350", "350"), ("350", "1400"), ("1150", "1150")]  # 50 are for validation
+    assert [(row["images"], row["pairs"]) for row in rows] == sizes
+    assert [round(len(split) * epochs) for split, epochs in trained] == [350] * 12
+    assert [split.source is None for split, _ in trained] == [False, True] * 6
+    assert f"| {int(rows[2]['private_megabytes']):,} " in scaling.README.read_text()
     assert scaling.FIGURE.exists()
+    larger = trained[4][0]
+    copies = larger.images.unique(dim=0)
+    assert len(copies) > 2 * 350  # warped
 
 
 def test_a_size_is_measured_in_a_process_of_its_own_with_numerics_of_its_own(in_tiny_project):
-    row = scaling.run_alone(Path("data/paired/train.safetensors"), 350, "native")  # here the environment is portable
-    assert (row["images"], row["pairs"]) == (350, 350)
-    assert row["peak_megabytes"] > row["data_megabytes"]
+    # here the environment is portable
+    row = scaling.run_alone("native", "train", "data/paired/train.safetensors", 350, False)
+    assert row["private_megabytes"] > 100
+    assert row["cpu_seconds"] > 0
 
 
 def test_the_committed_scaling_table_is_that_of_its_rows(in_root):
@@ -268,7 +278,7 @@ def test_a_fold_is_consecutive_training_images_and_nothing_is_of_the_test_split(
 
 
 def test_every_fold_is_trained_and_scored_and_their_mean_is_printed(in_tiny_project, capsys):
-    held_out.main(["--folds", "2", "train.batch_size=16"], "portable")
+    held_out.main(["--folds", "2", "train.batch_size=16", "train.lr=0.0002"], "portable")
     printed = re.findall(r"^(.+): errors ([\d.]+) %, NLL ([\d.]+), ", capsys.readouterr().out, re.M)
     first, second, mean = ([float(value) for value in values] for _, *values in printed)
     assert [name for name, *_ in printed] == ["fold 0", "fold 1", "mean"]
