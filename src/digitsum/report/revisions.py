@@ -51,6 +51,8 @@ SEED_RUN = vol.Schema(
     },
     required=True,
     extra=vol.REMOVE_EXTRA,
+).extend(  # what tables from before the temperatures do not have
+    {vol.Optional(f"{answer}_calibration_error"): vol.All(vol.Coerce(float), SHARE) for answer in ("digit", "sum")}
 )
 
 
