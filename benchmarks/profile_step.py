@@ -102,12 +102,12 @@ def profile_steps(params: TrainingParams, training: Split) -> tuple[dict[str, fl
         train_network(params, split, one_pair, torch.device("cpu"))
         whole = time.perf_counter() - start
     seconds: dict[str, float] = defaultdict(float)
-    flop: dict[str, float] = {}
+    flop: dict[str, float] = defaultdict(float)
     for event in recorded.events():
         part, part_flop = part_of(event)
         seconds[part] += event.self_cpu_time_total / 1e6 / STEPS
-        if part_flop:
-            flop[part] = part_flop
+        if part_flop and event.name in CONVOLUTIONS:  # once for each shard, not for the operations in it
+            flop[part] += part_flop / STEPS
     python = whole / STEPS - sum(seconds.values())
     rest = seconds.pop(REST)
     longest_first = sorted(seconds.items(), key=lambda item: -item[1])
