@@ -120,11 +120,6 @@ def validation_logits(network: Network, split: Split) -> tuple[Tensor, Tensor]:
     return torch.cat(digit_logits), torch.cat(sum_logits)
 
 
-def validate(network: Network, split: Split, params: Train) -> Scores:
-    """Return the scores of `network` on `split`, both on one device; leave the network in eval mode."""
-    return scores_of(validation_logits(network, split), split, params)
-
-
 def scores_of(logits: tuple[Tensor, Tensor], split: Split, params: Train) -> Scores:
     """Return the scores of these logits for all pairs of `split`."""
     digits, numbers = split.digits[split.image_index].long(), split.numbers.long()
