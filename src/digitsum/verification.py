@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import file_md5, read_yaml
+from digitsum.core.files import file_digest, read_yaml
 
 MISSING = "is missing"
 FOLDER = ".dir"  # ends the digest of a folder; its object in the cache lists the folder's files
@@ -53,7 +53,7 @@ def fault(path: Path, md5: str) -> str | None:
     """Read a file; return None if it has this MD5, otherwise MISSING or what it holds."""
     if not path.is_file():
         return MISSING
-    found = file_md5(path)
+    found = file_digest(path, "md5")
     return None if found == md5 else f"is damaged: {path.stat().st_size:,} bytes with MD5 {found}, recorded is {md5}"
 
 

@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import file_md5, read_yaml, write_json
+from digitsum.core.files import file_digest, read_yaml, write_json
 from digitsum.core.numerics import Compute, configure_torch
 from digitsum.core.runner import Stage
 from digitsum.data.splits import Split, load_split
@@ -69,7 +69,7 @@ def pipeline_file(stage: str, name: str) -> Path:
     path = PIPELINE / name
     if not path.is_file():
         raise DigitsumError(f"{path} is missing; run `cd {PIPELINE} && dvc repro` or `dvc pull` there")
-    if file_md5(path) != expected:
+    if file_digest(path, "md5") != expected:
         raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && digitsum verify --repair`")
     return path
 

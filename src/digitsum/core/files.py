@@ -46,10 +46,10 @@ def write_bytes(path: Path, *content: bytes | Iterable[Any]) -> None:
     _sync_folder(path.parent)
 
 
-def file_md5(path: Path) -> str:
-    """Return the MD5 of a file, as dvc.lock records it."""
+def file_digest(path: Path, kind: str) -> str:
+    """Return the digest of a file: `kind` is sha256, or md5 as in dvc.lock."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

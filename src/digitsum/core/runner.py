@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import leaves
+from digitsum.core.files import file_digest, leaves
 from digitsum.core.params import to_group
 from digitsum.core.pipeline import VERSIONS, read_declaration
 
@@ -195,10 +195,5 @@ def _digests(path: Path) -> dict[str, str]:
     """Return the SHA-256 of a file, or "missing", by its path; for a folder, of each file in it."""
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file() and "__pycache__" not in file.parts]
-        return {file.as_posix(): _sha256(file) for file in files}
-    return {path.as_posix(): _sha256(path) if path.exists() else "missing"}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {file.as_posix(): file_digest(file, "sha256") for file in files}
+    return {path.as_posix(): file_digest(path, "sha256") if path.exists() else "missing"}

@@ -25,7 +25,7 @@ from digitsum.report.tables import code, shown
 BETTER, WORSE, NOISE, SAME, UNKNOWN = "better", "worse", "within noise", "no change", "cannot be told"
 SCORES = {"digit": ("digit",), "sum": ("sum",), "joint": ("digit", "sum")}  # the answers that must be correct
 TEST_SET = ("test_images_sha256", "test_labels_sha256")  # last names of parameters; their group has changed
-GROUP, LAST_NAME = 0, -1  # parts of a parameter's name, as in compute.threads
+GROUP, LAST_NAME = 0, -1  # parts of a parameter's name, as in compute.numerics
 
 
 @dataclass(frozen=True)
