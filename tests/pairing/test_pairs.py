@@ -11,7 +11,7 @@ from harness.tiny_mnist import split_raw
 
 from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import load_split, save_split
-from digitsum.data.tensors import METADATA, Rows, identity, load_tensors, save_tensors
+from digitsum.data.tensors import METADATA, Rows, identity, load_tensors, read_rows, save_tensors
 from digitsum.model.network import normalisation
 from digitsum.pairing.pairs import draw_numbers, select_images
 from digitsum.pairing.params import Pair
@@ -128,6 +128,11 @@ def test_images_that_are_written_in_parts_give_the_same_file(raw, splits, tmp_pa
         selection.save(tmp_path / name)
         save_split(tmp_path / "whole", splits[name])
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_rows_that_are_read_from_a_file_are_those_of_the_tensor(split, path):
+    rows = torch.tensor([0, 2, 3, 7, 9, len(split.images) - 1])
+    assert torch.equal(read_rows(load_split(path).source, "images", rows), split.images[rows])
 
 
 def test_a_file_of_tensors_is_what_the_library_writes(tmp_path):

@@ -276,26 +276,14 @@ def test_a_worker_that_is_killed_ends_the_stage_and_the_next_run_continues(finis
     alone = project.copy(tmp_path / "alone")
     alone.environment["WORLD_SIZE"] = "1"
     alone.succeed("dvc", "repro")
-    options = {"cwd": project.folder, "env": project.environment, "text": True}
-    with subprocess.Popen(["dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as running:
-        end = time.monotonic() + 60
-        while not list(project.folder.glob(".dvc/tmp/checkpoints/*/train.safetensors")):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        worker_of(project.folder).kill()
-        printed = running.communicate(timeout=60)[0]
-    assert running.returncode != 0
+    with start(project) as running:
+        wait_for(lambda: list(project.folder.glob(".dvc/tmp/checkpoints/*/train.safetensors")))
+        (worker,) = stage_at_work(project).children()
+        worker.kill()
+        assert running.wait(60) != 0
+    printed = output(project).read_text()
     assert re.search(r"^error: worker \d of \d has ended with exit code -9; run `dvc repro` again", printed, re.M)
     assert "Traceback" not in printed
     project.environment["WORLD_SIZE"] = "1"
     assert re.search(CONTINUING, project.succeed("dvc", "repro"))
     assert project.outputs() == alone.outputs()
-
-
-def worker_of(folder):
-    """Return the process of a worker of the training in `folder`."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if "--end-with-stdin" in process.cmdline() and process.cwd() == str(folder):
-                return process
-    raise AssertionError("no worker")

@@ -37,6 +37,6 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(rows):
     assert joint["default"] >= 0.9964
     assert joint["light"] >= 0.996
     assert joint["quick"] >= 0.99
-    assert joint["best"] >= 0.997
+    assert joint["best"] >= 0.9973
     assert joint["tiny"] > 0.995
     assert max(int(row["weights"]) for row in rows if row["name"] == "tiny") <= 7500

@@ -120,6 +120,7 @@ def test_more_pairs_than_a_window_are_shuffled_block_by_block(monkeypatch):
     assert [len(part) for part in parts] == [40] * 10 + [6]
     assert {part.dtype for part in parts} == {torch.int32}
     assert sorted(torch.cat(parts).tolist()) == list(range(406))
+    assert {pair // 4 for pair in parts[0].tolist()} != set(range(10))
     for part in parts[:-1]:
         assert len({pair // 4 for pair in part.tolist()}) == 10
         assert part.tolist() != sorted(part.tolist())
@@ -213,10 +214,13 @@ def test_a_fingerprint_is_of_code_settings_and_with_native_numerics_of_the_proce
     assert link.fingerprint() != link.FINGERPRINT
 
 
-def test_workers_end_when_worker_0_is_killed():
+@pytest.mark.parametrize("joined", [True, False])
+def test_workers_end_when_worker_0_is_killed(joined):
     code = "import os, torch\nfrom digitsum.training import workers\nworkers.cores = lambda: 2\n"
-    code += "with workers.start_workers(2, torch.device('cpu')) as started:\n"
-    code += "    print(started.children[1].pid, flush=True)\n    os.kill(os.getpid(), 9)"
+    code += "def end(children):\n    print(children[1].pid, flush=True)\n    os.kill(os.getpid(), 9)\n"
+    if not joined:
+        code += "workers._accept = lambda server, count, key, children: end(children)\n"
+    code += "with workers.start_workers(2, torch.device('cpu')) as started:\n    end(started.children)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     process, end = int(done.stdout), time.monotonic() + 10
     while running(process):
