@@ -332,6 +332,7 @@ PARAMS_AFTER = {
 TRAINING = "src/digitsum/training"
 FOLDER_CHANGED = f"{TRAINING} is not what it was in that run"
 FILES = {
+    "studies/.dvc/config": "",  # a DVC project of its own, as here
     ".dvcignore": "__pycache__\n",
     "src/digitsum/training/loop.py": "loop",
     "src/digitsum/training/rest/warps.py": "warps",

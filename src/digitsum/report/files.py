@@ -74,8 +74,7 @@ class Files:
 
         DVC is not asked: it reads dvc.yaml and dvc.lock first, and crashes where they are nested deeply.
         """
-        with self.repo.fs.open(str(PurePosixPath(self.folder, path)), "rb") as file:
-            return parse_yaml(_decode(file.read(), path), path)
+        return parse_yaml(self._tracked_text(path), path)
 
     def tensors(self, path: str) -> dict[str, NDArray[Any]]:
         """Return a file of tensors as arrays. Raises OSError if it is not there, DigitsumError if it is damaged."""
@@ -97,8 +96,18 @@ class Files:
         return {file: self.read[file] for file in files}
 
     def first_text(self, *paths: str) -> str:
-        """Return the first of some text files that is there, nothing if there is none."""
-        return next((self.text(path) for path in paths if self.files.exists(str(self.root / path))), "")
+        """Return the first of some text files in git that is there, nothing if there is none.
+
+        DVC is not asked: it leaves out folders that are DVC projects of their own, such as studies.
+        """
+        return next((self._tracked_text(path) for path in paths if self.repo.fs.exists(self._tracked(path))), "")
+
+    def _tracked(self, path: str) -> str:
+        return str(PurePosixPath(self.folder, path))
+
+    def _tracked_text(self, path: str) -> str:
+        with self.repo.fs.open(self._tracked(path), "rb") as file:
+            return _decode(file.read(), path)
 
 
 def _decode(content: bytes, path: str) -> str:
