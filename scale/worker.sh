@@ -6,7 +6,11 @@
 set -euo pipefail
 source .venv/bin/activate
 
-export RANK=${RANK:-$SLURM_PROCID} LOCAL_RANK=${LOCAL_RANK:-$SLURM_LOCALID}
+export RANK=${RANK:-${SLURM_PROCID:-}} LOCAL_RANK=${LOCAL_RANK:-${SLURM_LOCALID:-0}}
+if [ -z "$RANK" ]; then
+    echo "error: RANK is not set: start this with torchrun, srun or another launcher" >&2
+    exit 1
+fi
 if [ "$RANK" != 0 ]; then
     exec python -m digitsum.training
 fi

@@ -196,13 +196,20 @@ def test_torchrun_starts_workers_for_several_trainings(finished, tmp_path):
     alone = project.copy(tmp_path / "alone")
     alone.environment["WORLD_SIZE"] = "1"
     project.environment["MASTER_KEY"] = "a secret"
-    torchrun = ["torchrun", "--nproc-per-node=2", "--no-python", "scale/worker.sh"]
+    # Other launchers need not set LOCAL_RANK.
+    torchrun = ["torchrun", "--nproc-per-node=2", "--no-python", "env", "--unset=LOCAL_RANK", "scale/worker.sh"]
     alone.set_param("train.seed", 2)
     alone.succeed("dvc", "repro")
     two = "dvc exp run --set-param train.seed=1 && dvc exp run --set-param train.seed=2"
     assert project.succeed(*torchrun, "bash", "-c", two).count("Running stage 'train'") == 2
     assert project.outputs() == alone.outputs()
     assert "didn't change, skipping" in project.succeed(*torchrun)
+
+
+def test_a_worker_that_no_launcher_started_says_so(finished, tmp_path):
+    project = install(finished.copy(tmp_path / "project"))
+    printed = project.fail("scale/worker.sh")
+    assert printed == "error: RANK is not set: start this with torchrun, srun or another launcher\n"
 
 
 @needs_slurm
