@@ -1,18 +1,17 @@
 """Predictions for the test split, and the scores with all ten numbers."""
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from digitsum.core.numerics import in_threads
 from digitsum.data.splits import Split
 from digitsum.data.tensors import save_tensors
+from digitsum.model.folded import folded
 from digitsum.model.network import Network
 
 BATCH = 250  # images at once; a fixed number, because sums of floats depend on how they are grouped
@@ -55,7 +54,7 @@ class Predictions:
 
 def encode_images(network: Network, images: Tensor) -> ImageFeatures:
     """Encode uint8 `images` [M, 28, 28], each once, whatever numbers come with them."""
-    encoder = _fold_batch_norm(network)
+    encoder = folded(network)
 
     @torch.no_grad()
     def encode(batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,17 +62,6 @@ def encode_images(network: Network, images: Tensor) -> ImageFeatures:
 
     parts = in_threads(encode, images.split(BATCH), images.device.type)
     return ImageFeatures(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def _fold_batch_norm(network: Network) -> Network:
-    """Return a copy with each batch normalisation folded into the convolution before it: a quarter less time."""
-    network = copy.deepcopy(network).eval()
-    for block in network.trunk.embed:
-        match [*block.children()]:
-            case [nn.Conv2d() as convolution, nn.BatchNorm2d() as normalisation, *_]:
-                block = cast(nn.Sequential, block)
-                block[0], block[1] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
-    return network.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
