@@ -1,4 +1,4 @@
-"""Temperatures make probabilities of logits; the running average of the weights warms up."""
+"""Temperatures make probabilities of logits; limits tell what is no digit; the running average of weights warms up."""
 
 import dataclasses
 
@@ -9,8 +9,10 @@ from torch.nn import functional
 
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import encode_images, predict
+from digitsum.model.evidence import Limits, evidence
+from digitsum.model.network import load_model, save_model
 from digitsum.training.average import running_average
-from digitsum.training.calibration import fit_temperatures, fitted_temperature
+from digitsum.training.calibration import fit_temperatures, fitted_limits, fitted_temperature
 
 
 def test_the_temperature_is_that_of_the_lowest_cross_entropy():
@@ -80,3 +82,22 @@ def test_the_network_that_a_short_training_saves_has_learnt(splits):
 def test_a_new_network_has_no_temperature():
     network = make_network("concat")
     assert (network.digit_temperature, network.sum_temperature) == (1, 1)
+
+
+def test_the_limits_are_quantiles_of_the_validation_splits_evidence(splits):
+    network, _ = train(splits)
+    images, _, numbers = splits["validation"][:]
+    with torch.no_grad():
+        found = evidence(network(images, numbers)[0])
+    assert network.limits.no_digit == pytest.approx(found.min().item(), abs=1e-3)  # 0.2 % of 50
+    assert (found < network.limits.unsure - 1e-3).sum() == 4  # 8 %
+    as_test = dataclasses.replace(splits["validation"], is_test=True)
+    assert fitted_limits(network, as_test, torch.zeros(50, 10)) is None
+
+
+def test_a_saved_model_carries_its_limits(splits, tmp_path):
+    network = make_network(trunk="small")
+    for limits in (None, Limits(-4.0, 0.5)):
+        network.limits = limits
+        save_model(tmp_path / "model", network)
+        assert load_model(tmp_path / "model").limits == limits

@@ -32,7 +32,7 @@ class Shift(nn.Module):
     def forward(self, digit_logits: Tensor, embedding: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Place the ten log-probabilities of the digit at sums n to n + 9."""
         log_probabilities = functional.log_softmax(digit_logits, dim=1)
-        impossible = log_probabilities.new_full((len(numbers), SUMS), -torch.inf)
+        impossible = log_probabilities.new_full((numbers.shape[0], SUMS), -torch.inf)
         return digit_logits, impossible.scatter(1, possible_sums(numbers), log_probabilities)
 
 

@@ -11,6 +11,7 @@ from digitsum.core.errors import DigitsumError
 from digitsum.core.params import check_choice, to_group
 from digitsum.data.splits import Split
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.model.evidence import Limits
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.params import Model
 from digitsum.model.preprocess import compose, deskew_maps, identity_maps, resample
@@ -22,7 +23,8 @@ class Network(nn.Module):
 
     `pixel_mean` and `pixel_std` are those of the training split, of pixels scaled to 0-1. The logits are divided by the
     temperatures, which make probabilities of them that are as often right as they say. All are buffers, saved with the
-    weights, so nobody who uses the model can normalise wrongly.
+    weights, so nobody who uses the model can normalise wrongly. `limits` are those of the evidence of a digit, or None
+    if there was no validation split to take them from.
     """
 
     pixel_mean: Tensor
@@ -39,6 +41,7 @@ class Network(nn.Module):
         check_choice("model.fusion", model.fusion, FUSIONS)
         check_choice("model.trunk", model.trunk, TRUNKS)
         self.model = model
+        self.limits: Limits | None = None
         self.trunk = TRUNKS[model.trunk]()
         self.fusion = FUSIONS[model.fusion](self.trunk.features)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32))
@@ -126,9 +129,10 @@ def normalisation(images: Tensor) -> tuple[float, float]:
 def save_model(path: Path, network: Network, **trained: str | int) -> None:
     """Write weights, buffers, the config to build the network from, and how it was `trained`, for its readers.
 
-    Equal weights and equal `trained` give equal bytes.
+    Equal weights, limits and `trained` give equal bytes.
     """
-    save_tensors(path, network.state_dict(), {**dataclasses.asdict(network.model), "trained": trained})
+    limits = {"limits": dataclasses.asdict(network.limits)} if network.limits else {}
+    save_tensors(path, network.state_dict(), {**dataclasses.asdict(network.model), **limits, "trained": trained})
 
 
 def load_model(path: str | PathLike[str]) -> Network:
@@ -139,9 +143,11 @@ def load_model(path: str | PathLike[str]) -> Network:
     """
     tensors, config = load_tensors(Path(path))
     config.pop("trained", None)
+    limits = {"limits": config.pop("limits")} if "limits" in config else {}
     try:
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
             network = Network(to_group(Model, {"model": config}))
+        network.limits = to_group(Limits, limits) if limits else None
     except DigitsumError:
         raise DigitsumError(f"{path} is not a model of this version of digitsum; run `dvc repro train`") from None
     expected = network.state_dict()

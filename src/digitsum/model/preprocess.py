@@ -12,7 +12,7 @@ SIDE = 28  # pixels of MNIST's images, along each axis
 
 def identity_maps(images: Tensor) -> Tensor:
     """Return maps that change nothing, float [N, 2, 3], for float images [N, 28, 28]."""
-    return torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    return torch.eye(2, 3, device=images.device).expand(images.shape[0], 2, 3)
 
 
 def deskew_maps(images: Tensor) -> Tensor:

@@ -1,17 +1,21 @@
-"""Temperatures: one number for each answer, so that of the answers given with 90 %, 90 % are right.
+"""What is fitted on the validation split once training has ended: temperatures, and limits of the evidence of a digit.
 
-Dividing the logits by it changes no answer (Guo et al., arXiv 1706.04599, sec. 4.2). Label smoothing makes a network
-less sure than it is right: its temperature is below 1.
+A temperature is one number for each answer, so that of the answers given with 90 %, 90 % are right. Dividing the logits
+by it changes no answer (Guo et al., arXiv 1706.04599, sec. 4.2). Label smoothing makes a network less sure than it is
+right: its temperature is below 1.
 """
 
 import torch
 from torch import Tensor
 
 from digitsum.data.splits import Split
+from digitsum.model.evidence import Limits, evidence
 from digitsum.model.network import Network
 
 LOWEST, HIGHEST = 1 / 64, 64.0
 HALVINGS = 40  # of the interval between them: to its last float32
+# Shares of the validation images with less evidence than the limits: studies/other_hands shows what they do.
+NO_DIGIT, UNSURE = 0.002, 0.08
 
 
 @torch.no_grad()
@@ -29,6 +33,18 @@ def fit_temperatures(network: Network, split: Split, digit_logits: Tensor, sum_l
         network.sum_temperature.fill_(fitted_temperature(sum_logits, split.sums))
     else:
         network.sum_temperature.copy_(network.digit_temperature)
+
+
+def fitted_limits(network: Network, split: Split, digit_logits: Tensor) -> Limits | None:
+    """Return the limits that NO_DIGIT and UNSURE of `split` fall below; None if it is the test split.
+
+    The logits, float [P, 10], are those of `split`, not calibrated.
+    """
+    if split.is_test:
+        return None
+    found = evidence(digit_logits.cpu().double() / network.digit_temperature.cpu()).sort().values
+    no_digit, unsure = (round(float(found[int(share * len(found))]), 4) for share in (NO_DIGIT, UNSURE))
+    return Limits(no_digit, unsure)
 
 
 def fitted_temperature(logits: Tensor, classes: Tensor) -> float:

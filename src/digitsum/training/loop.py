@@ -15,7 +15,7 @@ from digitsum.data.splits import Split
 from digitsum.model.network import Network, new_network
 from digitsum.training.average import running_average
 from digitsum.training.batches import batches, count_steps, epoch_steps
-from digitsum.training.calibration import fit_temperatures
+from digitsum.training.calibration import fit_temperatures, fitted_limits
 from digitsum.training.checkpoint import Checkpoint, TrainingState
 from digitsum.training.history import EpochResult
 from digitsum.training.loss import Scores, batch_totals, mean_scores, pair_losses
@@ -40,7 +40,7 @@ def train_network(
     """Build a network from `params.train.seed` and train it; return it with averaged weights, on the CPU, in eval mode.
 
     All randomness of an epoch is a function of (seed, epoch). Nothing is chosen by looking at validation, but for the
-    temperatures: the last average is kept.
+    temperatures and limits: the last average is kept.
     Raises DigitsumError if there are too few steps, or if the loss becomes NaN or infinite.
 
     Args:
@@ -102,7 +102,9 @@ def train_network(
             on_epoch(state.results)
 
     network.load_state_dict(scored.state_dict())
-    fit_temperatures(network, validation, *(logits or validation_logits(network, validation)))
+    logits = logits or validation_logits(network, validation)
+    fit_temperatures(network, validation, *logits)
+    network.limits = fitted_limits(network, validation, logits[0])
     return network.cpu().eval(), state.results
 
 
