@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from digitsum.model.network import load_model
+    from digitsum.prediction import predict
 
     __version__: str
 
-__all__ = ["__version__", "load_model"]
+__all__ = ["__version__", "load_model", "predict"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from digitsum.model.network import load_model
 
         return load_model
+    if name == "predict":
+        from digitsum.prediction import predict
+
+        return predict
     if name == "__version__":
         from importlib.metadata import version  # takes 20 ms
 

@@ -1,18 +1,20 @@
 """The command `digitsum`.
 
+digitsum predict FILES --number N  # digit and sum for pictures
 digitsum info FILE              # what a model, a split or a checkpoint holds, and its identity
 digitsum report [BASE [HEAD]]   # what changed between two revisions, and whether it is more than noise
 digitsum verify [--repair]      # does every file here and in DVC's cache hold the bytes that dvc.lock records?
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import digitsum
 from digitsum.core.errors import DigitsumError, one_line_errors, printable
 
-GOT_WORSE = 3  # exit status, told from 1 for an error
+GOT_WORSE = NOT_SURE = 3  # exit status, told from 1 for an error
 
 
 def main() -> None:
@@ -21,6 +23,22 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="digitsum", description="Digit and sum from an MNIST image and a number.")
         parser.add_argument("--version", action="version", version=f"digitsum {digitsum.__version__}")
         commands = parser.add_subparsers(dest="command", required=True)
+        predict_parser = commands.add_parser("predict", help="tell digit and sum for pictures of any kind")
+        predict_parser.add_argument(
+            "files", nargs="+", metavar="FILE", help="picture, folder of pictures, or - for stdin"
+        )
+        predict_parser.add_argument(
+            "--number", type=int, choices=range(10), required=True, help="the second input, 0-9"
+        )
+        predict_parser.add_argument(
+            "--model", type=Path, default=Path("models/digitsum.safetensors"), help="(default: %(default)s)"
+        )
+        predict_parser.add_argument(
+            "--json", action="store_true", help="print a JSON object a line, with probabilities"
+        )
+        predict_parser.add_argument(
+            "--show", type=Path, metavar="PNG", help="write a sheet of what the network saw, of at most 600 pictures"
+        )
         info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
         info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
         report_parser = commands.add_parser("report", help="compare two runs, in Markdown; tell differences from noise")
@@ -35,12 +53,63 @@ def main() -> None:
         verify_parser = commands.add_parser("verify", help="read all outputs and their copies in DVC's cache")
         verify_parser.add_argument("--repair", action="store_true", help="bring back what is damaged or missing")
         options = parser.parse_args()
-        if options.command == "info":
+        if options.command == "predict":
+            predict(options.files, options.number, options.model, options.json, options.show)
+        elif options.command == "info":
             info(options.file)
         elif options.command == "verify":
             verify(options.repair)
         else:
             report(options.base, options.head, options.output, options.fail_on == "worse")
+
+
+def predict(names: list[str], number: int, model: Path, as_json: bool, sheet: Path | None) -> None:
+    """Print what a model says of pictures; exit with NOT_SURE unless it is sure of each.
+
+    A picture that cannot be read is named, the others are answered, and the exit status is 1.
+
+    Args:
+        names: files, folders of pictures, "-" for standard input.
+        number: the second input.
+        model: the file of the network.
+        as_json: print a JSON object for each picture, with probabilities.
+        sheet: PNG to write, with each picture and what the network saw of it; None for none.
+    """
+    from tqdm import tqdm
+
+    from digitsum.model.network import load_model
+    from digitsum.picture import pictures_in, read_picture
+    from digitsum.prediction import as_dict, as_text, predict
+    from digitsum.sheet import MOST, Cell, refuse_other_files, thumbnail, write_sheet
+
+    if sheet:
+        refuse_other_files(sheet)
+    network, files = load_model(model), pictures_in(names)
+    cells: list[Cell] = []
+    unread, all_sure = 0, True
+    for file in tqdm(files, unit=" pictures", leave=False, disable=None if len(files) > 1 else True):
+        name = printable(str(file or "standard input"))
+        try:
+            picture = read_picture(file)
+        except DigitsumError as error:
+            unread += 1
+            if as_json:
+                tqdm.write(json.dumps({"file": name, "error": str(error)}))
+            else:
+                tqdm.write(f"error: {error}", file=sys.stderr)
+            continue
+        found = predict(picture, number, network)
+        all_sure = all_sure and found.verdict == "sure"
+        tqdm.write(json.dumps({"file": name, **as_dict(found)}) if as_json else f"{name}: {as_text(found)}")
+        if sheet and len(cells) < MOST:
+            cells.append(Cell(thumbnail(picture), found.image, f"{Path(name).name}: {as_text(found)}"))
+    if sheet and cells:
+        write_sheet(sheet, cells)
+    if unread:
+        raise DigitsumError(f"{unread} of {len(files)} pictures could not be read: see above")
+    if not all_sure:
+        sys.stdout.flush()
+        sys.exit(NOT_SURE)
 
 
 def verify(repair: bool) -> None:
