@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock merge-driver
+.PHONY: help repro quick light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock merge-driver
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -50,6 +50,9 @@ check: $(VENV)/.check  ## check that dvc.lock matches the code and the parameter
 
 plots: $(VENV)/.runs  ## draw DVC's plots on one page that needs no network: make plots BASE=main
 	$(IN_VENV) python -m tools.plots_page $(BASE)
+
+demo: repro  ## open the web page: draw a digit, or take a picture
+	$(IN_VENV) python -m webbrowser -t "file://$(CURDIR)/web/index.html"
 
 report: $(VENV)/.runs  ## compare with another revision and tell differences from noise, in report/: make report BASE=main
 	$(IN_VENV) digitsum report $(BASE) --output report

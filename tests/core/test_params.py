@@ -100,7 +100,9 @@ def test_an_undeclared_group_cannot_be_read_and_the_message_names_the_line_to_ad
 
 
 def test_a_stage_that_is_not_there_is_named_with_those_that_are(folder):
-    with pytest.raises(DigitsumError, match=r"^dvc.yaml: there is no stage trian, only fetch, pair, train, evaluate$"):
+    with pytest.raises(
+        DigitsumError, match=r"^dvc.yaml: there is no stage trian, only fetch, pair, train, evaluate, export$"
+    ):
         Stage("trian")
 
 

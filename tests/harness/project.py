@@ -11,7 +11,7 @@ import yaml
 from harness.tiny_mnist import DIGEST_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["fetch", "pair", "train", "evaluate"]
+STAGES = ["fetch", "pair", "train", "evaluate", "export"]
 
 
 def stages_run(printed):
@@ -93,7 +93,7 @@ class Project:
 
     def outputs(self, *folders):
         """Return the bytes of every file in these folders, by path; of all that stages have made if none is named."""
-        folders = folders or ("data", "models", "metrics", "plots")
+        folders = folders or ("data", "models", "metrics", "plots", "web")
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for folder in folders

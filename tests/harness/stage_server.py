@@ -21,6 +21,7 @@ from pathlib import Path
 # What stages import from elsewhere; the first optimizer imports torch._dynamo, the first figure a backend.
 LIBRARIES = ["faults", "torch._dynamo", "safetensors.torch", "ruamel.yaml", "tqdm", "sklearn.metrics"]
 LIBRARIES += ["sklearn.model_selection", "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg"]
+LIBRARIES += ["onnx", "onnxruntime", "onnxscript", "sympy", "wasmtime"]
 
 # Standard library only, and no site packages, so that it starts in a moment. {python}: the real one.
 CLIENT = """#!{python} -SE

@@ -26,6 +26,7 @@ CHANGES = {
     "pair": ("pair.seed", 1),
     "train": ("train.epochs", 3),
     "evaluate": ("evaluate.mistakes_shown", 5),
+    "export": ("train.seed", 5),  # it has no parameters of its own
 }
 POINTS = [  # see faults.py; an epoch has 11 steps here, and train.safetensors in stage train is the checkpoint
     ("fetch", "update 3"),
@@ -49,6 +50,9 @@ POINTS = [  # see faults.py; an epoch has 11 steps here, and train.safetensors i
     ("evaluate", "renaming evaluate.json"),
     ("evaluate", "writing confusion_digit.png"),
     ("evaluate", "renamed mistakes.png"),
+    ("export", "writing digitsum.onnx"),
+    ("export", "renaming index.html"),
+    ("export", "renamed export.json"),
 ]
 DISK_FAULTS = [
     *((stage, point, "ENOSPC") for stage, point in POINTS if point.startswith(("writing", "renaming"))),

@@ -1,0 +1,1 @@
+"""The model for other programs: as ONNX, and as a web page."""
