@@ -12,6 +12,7 @@ from studies.fusions.compare import SCORES, Trials, read_results, values
 from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 STUDIES = Path("studies")
+VERDICTS = ("no ink", "no digit", "unsure", "sure")
 README, COMMAND = STUDIES / "README.md", "make tables"
 
 
@@ -55,10 +56,24 @@ def scores(trials: Trials, more: dict[str, list[str]]) -> str:
     return markdown_table([*headers, *more], rows)
 
 
+def other_hands(part: str) -> str:
+    """Return a table of the study other_hands: of the digits that are correct, or of the verdicts on other pictures."""
+    results = json.loads((STUDIES / "other_hands/results.json").read_text())
+    if part == "digits":
+        rows = {**results["conditions"], "mean": results["mean"]}
+        body = [[name, *(f"{100 * found['correct']:.1f}" for found in row.values())] for name, row in rows.items()]
+        return markdown_table(["condition", *(f"{source}, %" for source in results["mean"])], body)
+    shares = {**results["no digit"], "MNIST's test images": results["MNIST's test images"]}
+    body = [[name, *(f"{100 * found.get(verdict, 0):.1f}" for verdict in VERDICTS)] for name, found in shares.items()]
+    return markdown_table(["pictures", *(f"{verdict}, %" for verdict in VERDICTS)], body)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "changes to baseline_concat": functools.partial(changes, "baseline_concat"),
     "changes to baseline_add": functools.partial(changes, "baseline_add", "as_it_was_40_epochs"),
     "fusions": fusions,
+    "other_hands, digits": functools.partial(other_hands, "digits"),
+    "other_hands, verdicts": functools.partial(other_hands, "verdicts"),
 }
 
 if __name__ == "__main__":

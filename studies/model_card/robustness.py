@@ -17,8 +17,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from digitsum.core.errors import DigitsumError
-from digitsum.core.files import file_digest, read_yaml, write_json
+from digitsum.core.files import write_json
 from digitsum.core.numerics import Compute, configure_torch
 from digitsum.core.runner import Stage
 from digitsum.data.splits import Split, load_split
@@ -27,8 +26,8 @@ from digitsum.evaluation.params import Evaluate
 from digitsum.evaluation.predict import encode_images, score_all_numbers
 from digitsum.model.network import Network, load_model
 from digitsum.plotting.canvas import BLUE, GREEN, ORANGE, new_axis, new_figure, save_png
+from studies.pipeline import pipeline_file
 
-PIPELINE = Path("../..")
 # Test images without a majority among the people who were asked what they show (label-errors, mturk/mnist_mturk.json).
 DOUBTFUL = [947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729]
 Disturbance = Callable[[Tensor, float], list[Tensor]]
@@ -57,21 +56,6 @@ def main(stage: Stage) -> None:
     write_json(Path("robustness.json"), results)
     draw_robustness(Path("plots/robustness.png"), accuracies)
     draw_reliability(Path("plots/reliability.png"), bins)
-
-
-def pipeline_file(stage: str, name: str) -> Path:
-    """Return the path of a file that a stage of the pipeline has made.
-
-    Raises DigitsumError unless it is the file that the pipeline's dvc.lock records.
-    """
-    outs = read_yaml(PIPELINE / "dvc.lock")["stages"][stage]["outs"]
-    expected = next(str(out["md5"]) for out in outs if out["path"] == name)
-    path = PIPELINE / name
-    if not path.is_file():
-        raise DigitsumError(f"{path} is missing; run `cd {PIPELINE} && dvc repro` or `dvc pull` there")
-    if file_digest(path, "md5") != expected:
-        raise DigitsumError(f"{path} is not what dvc.lock records; run `cd {PIPELINE} && digitsum verify --repair`")
-    return path
 
 
 # --- Disturbances --------------------------------------------------------------------------------------------------

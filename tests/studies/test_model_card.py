@@ -6,6 +6,7 @@ from harness.project import ROOT
 
 from digitsum.core.errors import DigitsumError
 from digitsum.evaluation.metrics import calibration_error
+from studies import pipeline
 from studies.model_card import card, robustness
 
 
@@ -86,15 +87,15 @@ def test_doubtful_labels_are_left_out_of_one_accuracy():
 
 
 def test_a_file_that_is_not_the_one_of_dvc_lock_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(robustness, "PIPELINE", tmp_path)
+    monkeypatch.setattr(pipeline, "PIPELINE", tmp_path)
     lock = "stages: {train: {outs: [{path: models/digitsum.safetensors, md5: 5d41402abc4b2a76b9719d911017c592}]}}"
     (tmp_path / "dvc.lock").write_text(lock)
     with pytest.raises(DigitsumError, match="digitsum.safetensors is missing; run `cd .* && dvc repro`"):
-        robustness.pipeline_file("train", "models/digitsum.safetensors")
+        pipeline.pipeline_file("train", "models/digitsum.safetensors")
     model = tmp_path / "models/digitsum.safetensors"
     model.parent.mkdir()
     model.write_text("hello")
-    assert robustness.pipeline_file("train", "models/digitsum.safetensors") == model
+    assert pipeline.pipeline_file("train", "models/digitsum.safetensors") == model
     model.write_text("other")
     with pytest.raises(DigitsumError, match="is not what dvc.lock records; run `cd .* && digitsum verify --repair`"):
-        robustness.pipeline_file("train", "models/digitsum.safetensors")
+        pipeline.pipeline_file("train", "models/digitsum.safetensors")
