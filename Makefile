@@ -52,7 +52,8 @@ plots: $(VENV)/.runs  ## draw DVC's plots on one page that needs no network: mak
 	$(IN_VENV) python -m tools.plots_page $(BASE)
 
 demo: repro  ## open the web page: draw a digit, or take a picture
-	$(IN_VENV) python -m webbrowser -t "file://$(CURDIR)/web/index.html"
+	@echo "opening web/index.html: if nothing opens, open it in a browser"
+	@$(IN_VENV) python -m webbrowser -t "file://$(CURDIR)/web/index.html"
 
 report: $(VENV)/.runs  ## compare with another revision and tell differences from noise, in report/: make report BASE=main
 	$(IN_VENV) digitsum report $(BASE) --output report
