@@ -20,6 +20,7 @@ from scipy import ndimage
 from digitsum.core.errors import DigitsumError
 
 Plane = NDArray[np.float64]
+Box = tuple[int, int, int, int]  # first row, last row + 1, first column, last column + 1
 
 SIDE = 28
 BOX = 20  # pixels of the digit's longer side, as in MNIST
@@ -122,8 +123,9 @@ def candidates(picture: Image.Image) -> list[Candidate]:
         grey = np.rint(to_grey(pixels)).astype(np.uint8)
         contrast = float(np.ptp(grey))
         return [Candidate(image, contrast, math.inf) for image in (255 - grey, grey)]
-    planes = np.stack([*np.moveaxis(smooth(pixels), 2, 0), to_grey(smooth(pixels))])
-    found = [digit for side in (planes, 255 - planes) if (digit := find_digit(best_ink(side)))]
+    smoothed = smooth(pixels)
+    planes = np.stack([*np.moveaxis(smoothed, 2, 0), to_grey(smoothed)])
+    found = [digit for side in (planes, 255 - planes) if (digit := find_digit(*best_ink(side)))]
     strongest = max((candidate.contrast for candidate, _ in found), default=0)
     found = [(candidate, box) for candidate, box in found if candidate.contrast >= strongest / 3]  # the rest is noise
     return [
@@ -132,7 +134,7 @@ def candidates(picture: Image.Image) -> list[Candidate]:
     ]
 
 
-def encloses(outer: tuple[int, ...], inner: tuple[int, ...]) -> bool:
+def encloses(outer: Box, inner: Box) -> bool:
     """Return whether a box lies within another one."""
     return outer[0] <= inner[0] and inner[1] <= outer[1] and outer[2] <= inner[2] and inner[3] <= outer[3]
 
@@ -187,13 +189,16 @@ def smooth(pixels: Plane) -> Plane:
 
 
 def best_ink(planes: Plane) -> tuple[Plane, float]:
-    """Return the ink [H, W] of the plane of [C, H, W] that separates it best from the paper, and by how much."""
+    """Return the ink [H, W] of the plane of [C, H, W] that separates it best from the paper, and the noise there."""
     inks = paper(planes) - planes
-    count = max(4, inks[0].size // 1000)
-    peaks = np.sort(inks.reshape(len(inks), -1), axis=1)[:, -count:].mean(axis=1)
-    noise = np.array([noise_of(plane) for plane in planes])
-    best = int(np.argmax(peaks / (noise + 2)))
-    return inks[best], float(noise[best])
+    noises = [noise_of(plane) for plane in planes]
+    best = int(np.argmax([peak_of(ink) / (noise + 2) for ink, noise in zip(inks, noises, strict=True)]))
+    return inks[best], noises[best]
+
+
+def peak_of(ink: Plane) -> float:
+    """Return the mean of the highest values, one in a thousand."""
+    return float(np.sort(ink, axis=None)[-max(4, ink.size // 1000) :].mean())
 
 
 def noise_of(plane: Plane) -> float:
@@ -227,10 +232,9 @@ def paper(planes: Plane) -> Plane:
 # ---------------------------------------------------------------- digit
 
 
-def find_digit(ink_and_noise: tuple[Plane, float]) -> tuple[Candidate, tuple[int, ...]] | None:
-    """Return the digit in an ink [H, W], or None if there is no ink at all."""
-    ink, noise = ink_and_noise
-    peak = np.sort(ink, axis=None)[-max(4, ink.size // 1000) :].mean()
+def find_digit(ink: Plane, noise: float) -> tuple[Candidate, Box] | None:
+    """Return the digit in an ink [H, W] and its box, or None if there is no ink at all."""
+    peak = peak_of(ink)
     if peak <= 0:
         return None
     labels, count = ndimage.label(ink > 0.4 * peak, np.ones((3, 3)))
@@ -247,14 +251,13 @@ def find_digit(ink_and_noise: tuple[Plane, float]) -> tuple[Candidate, tuple[int
     strong = np.sort(ink[mask])[int(0.9 * mask.sum())]  # as the middle of a stroke is
     digit = np.where(around, np.clip(ink / strong, 0, 1) ** EDGE, 0.0)
     image = to_mnist(thickened(digit))
-    rows, columns = extent(mask)
-    return Candidate(image, contrast, contrast / (noise + 1e-9)), (*rows, *columns)
+    return Candidate(image, contrast, contrast / (noise + 1e-9)), extent(mask)
 
 
-def near(box: tuple[int, ...], other: tuple[int, ...]) -> bool:
+def near(box: Box, other: Box) -> bool:
     """Return whether a box lies within a third of the other one's longer side."""
     top, bottom, left, right = other
-    reach = 0.35 * max(bottom - top, right - left)
+    reach = 0.35 * longer_side(other)
     return box[1] >= top - reach and box[0] <= bottom + reach and box[3] >= left - reach and box[2] <= right + reach
 
 
@@ -263,8 +266,7 @@ def thickened(digit: Plane) -> Plane:
     mask = digit >= 0.5
     area = mask.sum()
     edges = (mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum()
-    rows, columns = extent(mask)
-    longer = max(rows[1] - rows[0], columns[1] - columns[0])
+    longer = longer_side(extent(mask))
     # A stroke has two edges; of a slanted edge, the sides of pixels are 4/pi times as long, in the mean.
     width = 2 * area / max(edges * math.pi / 4, 1)
     widen = math.floor((THIN * longer - width) / 2 + 0.5)
@@ -275,16 +277,21 @@ def thickened(digit: Plane) -> Plane:
     return ndimage.grey_dilation(padded, footprint=x * x + y * y <= (widen + 0.5) ** 2)
 
 
-def extent(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+def extent(mask: NDArray[np.bool_]) -> Box:
     """Return first row and last row + 1, first column and last column + 1 of what is true."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def longer_side(box: Box) -> int:
+    """Return the length of the longer side."""
+    top, bottom, left, right = box
+    return max(bottom - top, right - left)
 
 
 def to_mnist(digit: Plane) -> NDArray[np.uint8]:
     """Scale a digit [H, W] of 0-1 to BOX pixels, its centre of mass in the middle, each pixel the mean of its area."""
-    rows, columns = extent(digit >= 0.5)
-    scale = max(rows[1] - rows[0], columns[1] - columns[0]) / BOX  # of the picture's pixels in one of the image
+    scale = longer_side(extent(digit >= 0.5)) / BOX  # of the picture's pixels in one of the image
     matrices = []
     for axis in (1, 0):
         mass = digit.sum(axis=axis)
