@@ -62,20 +62,23 @@ def with_page_weights(network: Network) -> Network:
     network = folded(network)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            scale = _scale(layer.weight)
-            layer.weight.data = (layer.weight / scale).round() * scale
+            whole, scale = _rounded(layer.weight)
+            layer.weight.data = whole * scale
     return network
 
 
-def _scale(weights: Tensor) -> float:
-    return max(float(weights.detach().abs().max()), 1e-30) / LARGEST
+def _rounded(weights: Tensor) -> tuple[Tensor, float]:
+    """Return weights as whole numbers of at most LARGEST, and what to multiply them with."""
+    weights = weights.detach()
+    scale = max(float(weights.abs().max()), 1e-30) / LARGEST
+    return (weights / scale).round(), scale
 
 
 def _model(network: Network) -> dict[str, Any]:
     """Return what the page computes with: settings, layers, the weights of all layers in order, the compiled kernel."""
     trunk = folded(network).trunk
     layers = _described([*layers_of(trunk.embed), trunk.classify])
-    shared = len(_described(layers_of(trunk.embed[: trunk.shared_layers])))
+    shared = sum(not isinstance(layer, nn.ReLU) for layer in layers_of(trunk.embed[: trunk.shared_layers]))
     return {
         "crop": trunk.crop,
         "shifts": trunk.num_shifts,
@@ -112,17 +115,15 @@ def _described(layers: Iterable[nn.Module]) -> list[dict[str, Any]]:
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             assert layer.bias is not None
             # A linear layer is a convolution whose kernel has the size of its input.
-            weights = layer.weight.detach().view(layer.weight.shape[0], channels, -1)
-            scale = _scale(weights)
-            whole = (weights / scale).round().transpose(1, 2).numpy().astype("<i2")
-            entry = {"kind": "conv", "kernel": math.isqrt(weights.shape[2]), "inputs": channels}
-            entry |= {"outputs": len(weights), "stride": 1, "padding": 0, "relu": 0, "scale": scale}
+            whole, scale = _rounded(layer.weight.view(layer.weight.shape[0], channels, -1))
+            entry = {"kind": "conv", "kernel": math.isqrt(whole.shape[2]), "inputs": channels}
+            entry |= {"outputs": len(whole), "stride": 1, "padding": 0, "relu": 0, "scale": scale}
             if isinstance(layer, nn.Conv2d):
                 entry |= {"stride": layer.stride[0], "padding": layer.padding[0]}
             entry["biases"] = _base64(layer.bias.detach().numpy().astype("<f4").tobytes())
-            entry["weights"] = _base64(whole.tobytes())
+            entry["weights"] = _base64(whole.transpose(1, 2).numpy().astype("<i2").tobytes())
             described.append(entry)
-            channels = len(weights)
+            channels = len(whole)
     return described
 
 
