@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import json
 import re
 import threading
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from export.test_onnx import varied
-from harness.browser import as_json, in_browser, needs_chromium
+from harness.browser import in_browser, needs_chromium
 from harness.project import ROOT
 from harness.training import make_network, train
 from PIL import Image
@@ -84,7 +85,7 @@ def test_the_page_gives_the_networks_logits(trunk, deskew, tmp_path):
 
     async def steps(page):
         await page.open(url)
-        return await page.run(f"{as_json(images.flatten(1).tolist())}.map((image) => digitLogits(image))")
+        return await page.run(f"{json.dumps(images.flatten(1).tolist())}.map((image) => digitLogits(image))")
 
     found = torch.tensor(in_browser(tmp_path / "profile", steps))
     with torch.no_grad():
@@ -111,7 +112,7 @@ def test_pictures_are_prepared_as_in_python(network, tmp_path):
         found = {}
         for name, picture in (pictures | nothing).items():
             pixels = base64.b64encode(picture.convert("RGBA").tobytes()).decode()
-            found[name] = await page.run(PREPARED.format(as_json(pixels), *picture.size))
+            found[name] = await page.run(PREPARED.format(json.dumps(pixels), *picture.size))
         return found
 
     for name, (shown, found) in in_browser(tmp_path / "profile", steps).items():
@@ -138,7 +139,7 @@ def test_no_answer_of_the_test_split_differs_on_the_page(network, tmp_path):
         for images in batches:
             pixels = base64.b64encode(images.numpy().tobytes()).decode()
             script = (
-                f"(() => {{ const all = Uint8Array.from(atob({as_json(pixels)}), (letter) => letter.charCodeAt(0));"
+                f"(() => {{ const all = Uint8Array.from(atob({json.dumps(pixels)}), (letter) => letter.charCodeAt(0));"
             )
             script += "return Array.from({ length: all.length / 784 }, (_, i) =>"
             script += "digitLogits(Array.from(all.subarray(784 * i, 784 * i + 784)))); })()"

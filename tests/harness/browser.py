@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import shutil
 import subprocess
 
@@ -86,8 +85,3 @@ def in_browser(folder, steps):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 browser.wait(10)
             browser.kill()
-
-
-def as_json(value):
-    """Return a value as JavaScript."""
-    return json.dumps(value)

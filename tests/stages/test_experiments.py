@@ -3,16 +3,15 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 
 import pytest
 import vl_convert
+from harness.browser import CHROMIUM, needs_chromium
 from harness.project import install, stages_run
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 UNDO = "git checkout HEAD . && dvc checkout"  # these commands are those of the pages: see tools/test_docs.py
 SHOW = "dvc exp show --drop '.*' --keep 'Experiment|model.fusion|train.(seed|epochs|lr)|(digit|sum|joint).accuracy'"
 SWEEP = "dvc exp run --queue -S 'model.fusion=choice(concat,add)' && dvc exp run --run-all --jobs 1"
@@ -135,7 +134,7 @@ def test_the_page_of_plots_is_complete_in_itself(page):
     assert html.count('<img src="data:image/png;base64,') == 2 * 4  # four pictures of two revisions
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs chromium; .ci/run installs it where it can")
+@needs_chromium
 def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     no_network = "--host-resolver-rules=MAP * ~NOTFOUND"
