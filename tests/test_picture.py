@@ -33,7 +33,7 @@ def test_an_image_is_centred_and_has_mnists_size():
     rows, columns = (np.flatnonzero(image.max(axis=axis) > 127) for axis in (1, 0))
     assert image.dtype == np.uint8
     assert image.shape == (28, 28)
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
     mass = image / image.sum()
     centre = mass.sum(axis=1) @ np.arange(28), mass.sum(axis=0) @ np.arange(28)
     assert np.allclose(centre, 13.5, atol=0.1)
@@ -58,11 +58,12 @@ def test_light_ink_on_dark_paper_is_the_other_candidate(condition):
 def test_the_mode_of_a_picture_changes_little(mode):
     picture = sheet()
     if mode.startswith(("I", "F")):
-        values = np.asarray(picture.convert("L"), np.float64) * 200  # of 65,535: few files use all of it
+        values = np.asarray(picture.convert("L"), np.float64) * 16  # of 65,535: few files use all of it
         other = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
     else:
         other = picture.convert(mode)
     assert other.mode == mode
+    assert dark_ink(other).contrast > 100
     assert np.abs(dark_ink(other).image.astype(int) - dark_ink(picture).image).mean() < 8
 
 
@@ -178,12 +179,22 @@ def test_the_smallest_pictures_have_an_answer(size):
         assert found.image.shape == (28, 28)
 
 
+@pytest.mark.filterwarnings("error")
 def test_values_that_are_no_numbers_are_paper_or_ink():
     values = 255 - np.asarray(sheet().convert("L"), np.float32)
     expected = dark_ink(Image.fromarray(255 - values)).image
     values[0, :3] = np.nan, np.inf, -np.inf
     assert np.abs(dark_ink(Image.fromarray(255 - values)).image.astype(int) - expected).mean() < 1
     assert candidates(Image.fromarray(np.full((50, 50), np.nan, np.float32))) == []
+
+
+def test_damaged_metadata_leaves_a_picture_as_it_is():
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    sheet().save(file, "WEBP", lossless=True, exif=exif)
+    damaged = file.getvalue().replace(b"MM\0*", b"MM\0k")
+    assert damaged != file.getvalue()
+    assert np.array_equal(dark_ink(read_picture(damaged)).image, dark_ink(sheet()).image)
 
 
 def test_damaged_metadata_raises_nothing_else():
@@ -213,7 +224,7 @@ def test_a_large_picture_is_scaled_down():
     assert max(work_pixels(Image.new("RGB", (6000, 4000))).shape) <= 256
 
 
-def test_nothing_is_written_to_standard_streams(capsys, tmp_path):
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_many_pixels_is_read_without_a_warning(tmp_path):
     Image.new("L", (9500, 9500)).save(tmp_path / "large.png")  # Pillow warns from 89 million pixels
     read_picture(tmp_path / "large.png")
-    assert capsys.readouterr() == ("", "")

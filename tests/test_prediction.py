@@ -142,13 +142,17 @@ def test_the_sheet_shows_each_picture_and_what_the_network_saw(command, drawing,
     with Image.open(tmp_path / "sheet.png") as sheet:
         cell = np.asarray(sheet.crop((0, 0, sheet.width // 2, sheet.height)))
         assert np.array_equal(cell, np.asarray(sheet.crop((sheet.width // 2, 0, sheet.width, sheet.height))))
-        assert cell.min() == 0
+        assert (cell == 0).mean() > 0.1  # what the network saw is mostly black
     before = (tmp_path / "sheet.png").read_bytes()
     command(drawing, drawing, "--show", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes() == before
 
 
-def test_names_from_elsewhere_are_printed_in_one_line(command, tmp_path):
+def test_names_from_elsewhere_are_printed_in_one_line(command, drawing, tmp_path):
+    odd = drawing.rename(tmp_path / "c\nd\x1b[2J.png")
+    _, printed, _ = command(odd)
+    assert printed.count("\n") == 1
+    assert "\x1b" not in printed
     code, _, errors = command(tmp_path / "a\nb\x1b[2J.png")
     assert code == "error: 1 of 1 pictures could not be read: see above"
     assert errors.count("\n") == 1

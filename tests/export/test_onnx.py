@@ -110,6 +110,12 @@ def test_the_check_counts_answers_that_changed_and_refuses_others(splits):
     assert compare(content, split, recorded, "it") == {"answers_changed": 0, "probabilities_differ_by": 1e-9}
     near = {name: part + 0.0004 * torch.eye(len(part), part.shape[1]) for name, part in recorded.items()}
     assert compare(content, split, near, "it")["probabilities_differ_by"] == 5e-4
+    gaps = -digit.topk(2).values.diff().flatten()
+    closest, likely = int(gaps.argmin()), digit.topk(2).indices
+    swapped = digit.clone()
+    swapped[closest, likely[closest]] = digit[closest, likely[closest].flip(0)]
+    assert gaps.min() < 1e-3
+    assert compare(content, split, recorded | {"digit_probabilities": swapped}, "it")["answers_changed"] == 1
     with pytest.raises(DigitsumError, match="it gives probabilities that are .* from the model's"):
         compare(content, split, recorded | {"digit_probabilities": digit.flip(1)}, "it")
     with pytest.raises(DigitsumError, match="nan"):
@@ -119,7 +125,10 @@ def test_the_check_counts_answers_that_changed_and_refuses_others(splits):
 def test_the_weights_of_the_page_differ_by_rounding():
     network = varied(make_network(trunk="small"))
     content = to_onnx(network)
-    rounded = with_weights(content, with_page_weights(network))
+    on_page = with_page_weights(network)
+    steps = on_page.trunk.classify.weight / on_page.trunk.classify.weight.abs().max() * (2**15 - 1)
+    assert (steps - steps.round()).abs().max() < 0.01
+    rounded = with_weights(content, on_page)
     images, numbers = (part.numpy() for part in inputs(100))
     one, other = (
         onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(
