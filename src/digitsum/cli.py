@@ -1,6 +1,6 @@
 """The command `digitsum`.
 
-digitsum predict FILES --number N  # digit and sum for pictures
+digitsum predict FILE... --number N   # digit and sum for pictures
 digitsum info FILE              # what a model, a split or a checkpoint holds, and its identity
 digitsum report [BASE [HEAD]]   # what changed between two revisions, and whether it is more than noise
 digitsum verify [--repair]      # does every file here and in DVC's cache hold the bytes that dvc.lock records?
@@ -36,9 +36,7 @@ def main() -> None:
         predict_parser.add_argument(
             "--json", action="store_true", help="print a JSON object a line, with probabilities"
         )
-        predict_parser.add_argument(
-            "--show", type=Path, metavar="PNG", help="write a sheet of what the network saw, of at most 600 pictures"
-        )
+        predict_parser.add_argument("--show", type=Path, metavar="PNG", help="write a sheet of what the network saw")
         info_parser = commands.add_parser("info", help="show what a file of tensors holds, and its identity")
         info_parser.add_argument("file", type=Path, help="such as models/digitsum.safetensors")
         report_parser = commands.add_parser("report", help="compare two runs, in Markdown; tell differences from noise")
