@@ -208,6 +208,37 @@ def test_a_user_draws_types_opens_and_clears(splits, tmp_path):
 
 @pytest.mark.slow
 @needs_chromium
+def test_a_picture_that_opens_late_is_not_shown(network, tmp_path):
+    url = write_page(tmp_path, network)
+    script = """(async () => {
+        const picture = (side) => {
+            const drawn = new OffscreenCanvas(side, side);
+            drawn.getContext("2d").fillRect(0, 0, side / 2, side);
+            return drawn.convertToBlob();
+        };
+        const [large, small] = [await picture(2000), await picture(100)];
+        const shown = async (...steps) => {
+            for (const step of steps) step();
+            await new Promise((done) => setTimeout(done, 1500));
+            return canvas.classList.contains("picture");
+        };
+        const seen = [await shown(() => open(large)), await shown(() => open(large), clear)];
+        let last = null;
+        const before = candidates;
+        candidates = (pixels, width, height) => { last = width; return before(pixels, width, height); };
+        await shown(() => open(large), () => open(small));
+        return [...seen, last];
+    })()"""
+
+    async def steps(page):
+        await page.open(url)
+        return await page.run(script)
+
+    assert in_browser(tmp_path / "profile", steps) == [True, False, 100]
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_the_page_makes_one_request_over_http(network, tmp_path):
     write_page(tmp_path, network)
     handler = functools.partial(Quiet, directory=tmp_path)
