@@ -100,7 +100,7 @@ def predict(names: list[str], number: int, model: Path, as_json: bool, sheet: Pa
         all_sure = all_sure and found.verdict == "sure"
         tqdm.write(json.dumps({"file": name, **as_dict(found)}) if as_json else f"{name}: {as_text(found)}")
         if sheet and len(cells) < MOST:
-            cells.append(Cell(thumbnail(picture), found.image, f"{Path(name).name}: {as_text(found)}"))
+            cells.append(Cell(thumbnail(picture), found.image, Path(name).name, as_text(found)))
     if sheet and cells:
         write_sheet(sheet, cells)
     if unread:

@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from digitsum.core.errors import DigitsumError
+from digitsum.core.errors import DigitsumError, printable
 from digitsum.core.files import write_bytes
 from digitsum.picture import read_picture, work_pixels
 
-WIDTH, HEIGHT, SIDE = 232, 148, 112  # of a cell, and of a picture in it, in pixels
+WIDTH, HEIGHT, SIDE = 232, 160, 112  # of a cell, and of a picture in it, in pixels
 COLUMNS = 6
 MOST = 600  # cells: more would be a picture that few programs open
 MADE_BY = "digitsum"  # in the PNG's metadata
-CAPTION = 30  # characters that a cell has room for
+CAPTION = 42  # characters that a line of a cell has room for
 
 
 class Cell(NamedTuple):
-    """What is shown of a picture: its thumbnail, the image that the network saw, uint8 [28, 28], and a caption."""
+    """What is shown of a picture: its thumbnail, the image that the network saw, uint8 [28, 28], and two lines."""
 
     thumbnail: Image.Image
     seen: NDArray[np.uint8] | None
-    caption: str
+    name: str
+    answer: str
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
@@ -54,16 +55,16 @@ def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
     """Write a PNG with all cells."""
     rows = max(1, -(-len(cells) // COLUMNS))
     sheet = Image.new("RGB", (min(len(cells), COLUMNS) * WIDTH or WIDTH, rows * HEIGHT), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for place, (small, seen, caption) in enumerate(cells):
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for place, (small, seen, *lines) in enumerate(cells):
         left, top = place % COLUMNS * WIDTH, place // COLUMNS * HEIGHT
         sheet.paste(small, (left + (SIDE - small.width) // 2, top + 4))
         if seen is not None:
             sheet.paste(
                 Image.fromarray(seen).resize((SIDE, SIDE), Image.Resampling.NEAREST), (left + SIDE + 4, top + 4)
             )
-        shown = caption if len(caption) <= CAPTION else f"…{caption[1 - CAPTION :]}"
-        draw.text((left + 2, top + SIDE + 10), shown, fill="black", font=font)
+        caption = "\n".join(printable(line, CAPTION) for line in lines)
+        draw.text((left + 2, top + SIDE + 8), caption, fill="black", font=font)
     png = io.BytesIO()
     about = PngInfo()
     about.add_text("Software", MADE_BY)

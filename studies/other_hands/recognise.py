@@ -104,7 +104,7 @@ def scores(
         correct.append(likely == digit)
         sure.append(found.verdict == "sure")
         if likely != digit:
-            failures.append(Cell(thumbnail(picture), found.image, f"{condition}: {digit}, {as_text(found)}"))
+            failures.append(Cell(thumbnail(picture), found.image, f"{condition}: {digit}", as_text(found)))
     both = np.array(correct) & np.array(sure)
     rounded = {"correct": np.mean(correct), "sure": np.mean(sure), "correct of sure": both.sum() / max(1, sum(sure))}
     return {name: round(float(share), 4) for name, share in rounded.items()}
