@@ -11,7 +11,7 @@ from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import encode_images, predict
 from digitsum.model.evidence import Limits, evidence
 from digitsum.model.network import load_model, save_model
-from digitsum.training.average import running_average
+from digitsum.training.average import RunningAverage
 from digitsum.training.calibration import fit_temperatures, fitted_limits, fitted_temperature
 
 
@@ -62,16 +62,23 @@ def test_predictions_are_those_of_the_whole_network(splits):
 
 
 def test_the_average_follows_closely_at_first_and_then_keeps_its_part():
-    average = [torch.zeros(3)]
-    steps = torch.tensor(0)
-    update = running_average(0.99, steps)
-    for _ in range(20):
-        steps += 1
-        update(average, [torch.ones(3)], steps)
-    assert average[0].min() > 0.99  # with 0.99 from the start it would be 0.18
-    before = average[0].clone()
-    update(average, [torch.zeros(3)], steps.fill_(10_000))
-    torch.testing.assert_close(average[0], 0.99 * before)
+    network = make_network()
+    average = RunningAverage(network, 0.99)
+    weights, averaged = network.trunk.classify.weight, average.network.trunk.classify.weight
+    with torch.no_grad():
+        averaged.zero_()
+        average.update()
+        assert torch.equal(averaged, weights)  # the first step copies
+        averaged.zero_()
+        weights.fill_(1)
+        for _ in range(20):
+            average.update()
+        assert averaged.min() > 0.99  # with 0.99 from the start it would be 0.18
+        before = averaged.clone()
+        average.steps.fill_(10_000)
+        weights.zero_()
+        average.update()
+    torch.testing.assert_close(averaged, 0.99 * before)
 
 
 def test_the_network_that_a_short_training_saves_has_learnt(splits):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from digitsum.core.errors import DigitsumError
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.training.average import RunningAverage
 from digitsum.training.history import EpochResult
 from digitsum.training.loss import Scores
 
@@ -22,7 +23,7 @@ class TrainingState:
     """
 
     network: nn.Module
-    averaged: nn.Module
+    average: RunningAverage
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     totals: Tensor
@@ -34,7 +35,7 @@ class TrainingState:
         """Return the tensors of network, average and totals, by name: these themselves, no copies."""
         parts = {
             "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "average": self.average.tensors(),
             "epoch": {"totals": self.totals},
         }
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.numerics import configure_torch, in_threads
 from digitsum.data.splits import Split
 from digitsum.model.network import Network, new_network
-from digitsum.training.average import running_average
+from digitsum.training.average import RunningAverage
 from digitsum.training.batches import batches, count_steps, epoch_steps
 from digitsum.training.calibration import fit_temperatures, fitted_limits
 from digitsum.training.checkpoint import Checkpoint, TrainingState
@@ -57,13 +55,12 @@ def train_network(
     network = new_network(params.model, training).to(device)
     sharded = ShardedNetwork(network, train)
     # The running average follows the network and becomes the model; without one the network itself does.
-    averaged = AveragedModel(network, use_buffers=True)
-    averaged.multi_avg_fn = running_average(train.average_decay, averaged.n_averaged)
-    scored = cast(Network, averaged.module) if train.average_decay else network
+    average = RunningAverage(network, train.average_decay)
+    scored = average.network if train.average_decay else network
     training, validation = training.to(device), validation.to(device)
 
     optimizer, schedule = new_optimizer(network, train, _enough_steps(len(training), train))
-    state = TrainingState(network, averaged, optimizer, schedule, totals=torch.zeros(TOTALS, device=device))
+    state = TrainingState(network, average, optimizer, schedule, totals=torch.zeros(TOTALS, device=device))
     if checkpoint:
         checkpoint.restore(state)
     if state.results and on_epoch:
@@ -84,7 +81,7 @@ def train_network(
                 optimizer.step()
                 schedule.step()
                 if train.average_decay:
-                    averaged.update_parameters(network)
+                    average.update()
                 state.step += 1
                 bar.update()
                 if checkpoint and checkpoint.is_due():
