@@ -17,7 +17,7 @@ from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import Network
 from digitsum.model.preprocess import resample
 from digitsum.training.batches import affine_maps, draw_warps
-from digitsum.training.devices import choose_device
+from digitsum.training.devices import choose_device, set_precision
 from digitsum.training.history import EpochResult, write_history
 from digitsum.training.loss import Scores, pair_losses
 from digitsum.training.optimizer import SCHEDULES
@@ -231,9 +231,18 @@ def test_bfloat16_changes_the_trunk_a_little_and_nothing_around_it(splits):
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_training_in_a_lower_precision_learns_nearly_the_same(splits, precision):
     exact, rounded = (train(splits, precision=name, batch_size=20)[1][-1] for name in ("float32", precision))
-    assert torch.backends.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
     assert rounded.training.loss == pytest.approx(exact.training.loss, rel=0.05)
     assert precision == "tf32" or rounded.training.loss != exact.training.loss
+
+
+def test_a_precision_holds_for_convolutions_and_matrix_products_whatever_was_set_before():
+    settings = (torch.backends, torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    for before, precision, expected in [("tf32", "float32", "ieee"), ("ieee", "tf32", "tf32")]:
+        for products in settings:  # as torch.compile does: then the first no longer speaks for the others
+            products.fp32_precision = before
+        assert set_precision(precision) == torch.float32
+        assert [products.fp32_precision for products in settings] == [expected] * 3
+    assert set_precision("bfloat16") == torch.bfloat16
 
 
 @pytest.mark.slow

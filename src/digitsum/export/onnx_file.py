@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import onnx
 import torch
@@ -60,12 +61,16 @@ def to_onnx(network: Network) -> bytes:
 @contextlib.contextmanager
 def default_precision() -> Iterator[None]:
     """Set PyTorch's default precision: the exporter asks whether TF32 is allowed, which fails with any other."""
-    before = torch.backends.fp32_precision  # type: ignore[attr-defined]
-    torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
+    backends: Any = torch.backends
+    defaults = {backends: "none", backends.cudnn.conv: "tf32", backends.cuda.matmul: "none"}
+    before = {products: products.fp32_precision for products in defaults}
+    for products, precision in defaults.items():
+        products.fp32_precision = precision
     try:
         yield
     finally:
-        torch.backends.fp32_precision = before  # type: ignore[attr-defined]
+        for products, precision in before.items():
+            products.fp32_precision = precision
 
 
 def with_weights(onnx_file: bytes, network: Network) -> bytes:

@@ -32,7 +32,11 @@ def set_precision(precision: str) -> torch.dtype:
     float32: exact, on GPUs too, where PyTorch by default rounds the factors of convolutions. tf32: convolutions and
     matrix products on NVIDIA's tensor cores, with 10 bits of mantissa. bfloat16: 7 bits, half the memory traffic.
     """
-    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]
+    of_products = "tf32" if precision == "tf32" else "ieee"
+    # The first alone leaves convolutions as they are (PyTorch 2.11), and matrix products after torch.compile (2.14).
+    backends: Any = torch.backends
+    for products in (backends, backends.cudnn.conv, backends.cuda.matmul):
+        products.fp32_precision = of_products
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
