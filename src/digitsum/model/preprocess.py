@@ -46,7 +46,8 @@ def resample(images: Tensor, maps: Tensor, side: int = SIDE) -> Tensor:
     Maps go from output to input positions as in `affine_grid`. One matrix product makes the positions of the whole
     batch, with the bits of `affine_grid`, which multiplies image by image. Bilinear, with background 0 around.
     """
-    middle = maps * maps.new_tensor([side / SIDE, side / SIDE, 1])
+    # Not times a tensor of three numbers: a GPU would wait for their copy.
+    middle = torch.cat([maps[:, :, :2] * (side / SIDE), maps[:, :, 2:]], dim=2)
     position = torch.linspace(-1, 1, side, device=maps.device) * (side - 1) / side
     positions = torch.stack(
         [position.repeat(side), position.repeat_interleave(side), torch.ones_like(position).repeat(side)]

@@ -14,6 +14,7 @@ from digitsum.data.generators import derived_seed
 from digitsum.model.network import Network
 from digitsum.training.batches import Batch, Shard
 from digitsum.training.devices import compiled, set_precision
+from digitsum.training.graphs import Recorder
 from digitsum.training.loss import batch_totals, pair_losses
 from digitsum.training.params import Train
 
@@ -28,6 +29,8 @@ class ShardedNetwork:
         self.network, self.params = network, params
         self.precision = set_precision(params.precision)
         self.forward = compiled(network.forward_pixels) if params.compile else network.forward_pixels
+        replays = next(network.parameters()).is_cuda and not params.compile
+        self.recorder = Recorder(list(network.buffers())) if replays else None
         self.norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         self.parameters = list(network.parameters())
         self.statistics = [
@@ -52,21 +55,24 @@ class ShardedNetwork:
         for shard in batch.own:
             for statistic, value in zip(self.statistics, start, strict=True):
                 statistic.copy_(value)
-            rows.append(self._gradients(shard, batch))
+            seed = derived_seed("layers", self.params.seed, batch.epoch, batch.step, shard.place)
+            torch.manual_seed(seed)  # for layers such as dropout
+            if self.recorder:
+                rows.append(self.recorder(self._compute, shard, batch.pairs))
+            else:
+                rows.append(self._compute(shard, batch.pairs))
         for norm in self.norms:
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.add_(1 - len(rows))  # a step counts once
         return torch.stack(rows)
 
-    def _gradients(self, shard: Shard, batch: Batch) -> Tensor:
+    def _compute(self, shard: Shard, pairs: int) -> Tensor:
         params = self.params
-        seed = derived_seed("layers", params.seed, batch.epoch, batch.step, shard.place)
-        torch.manual_seed(seed)  # for layers such as dropout
         digit_logits, sum_logits = self.forward(shard.pixels, shard.numbers, shard.warps, self.precision)
         losses = pair_losses(digit_logits, sum_logits, shard.digits, shard.numbers, params)
         self.network.zero_grad()
         mean_loss = torch.lerp(*losses, params.sum_loss_share)  # see mean_scores
-        (mean_loss * (len(shard.digits) / batch.pairs)).backward()
+        (mean_loss * (len(shard.digits) / pairs)).backward()
         totals = batch_totals(digit_logits, sum_logits, shard.digits, shard.numbers, losses)
         parts = [*(_gradient(parameter) for parameter in self.parameters), *self.statistics, totals]
         return torch.cat([part.flatten() for part in parts])
