@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling lock merge-driver
+.PHONY: help repro quick light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling gpu lock merge-driver
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -81,6 +81,10 @@ profile: $(VENV)/.runs  ## measure where a training step spends its time, for be
 
 scaling: $(VENV)/.runs  ## measure how time and memory grow with pairs and images, for benchmarks/README.md
 	$(IN_VENV) python -m benchmarks scaling
+
+gpu: $(VENV)/.tests  ## run the tests that need a GPU, and measure what only a GPU shows, for benchmarks/README.md
+	$(IN_VENV) pytest tests/training -k "cuda or replayed"
+	$(IN_VENV) python -m benchmarks gpu
 
 merge-driver: $(VENV)/.runs  ## have git merge dvc.lock stage by stage, in this clone
 	git config merge.dvc-lock.name "dvc.lock, stage by stage"

@@ -16,6 +16,7 @@ NUMERICS = {
     "scaling": "native",
     "epoch_time": "portable",
     "held_out": "native",
+    "gpu": "native",
 }
 
 

@@ -18,7 +18,7 @@ from harness.tiny_mnist import DIGEST_KEYS, split_raw
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import epoch_time, held_out, profile_step, scaling, speed
+from benchmarks import epoch_time, gpu, held_out, profile_step, scaling, speed
 from benchmarks.peers import PEERS, Items, cdeotte
 from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import save_split
@@ -247,6 +247,38 @@ def test_a_size_is_measured_in_a_process_of_its_own_with_numerics_of_its_own(in_
 def test_the_committed_scaling_table_is_that_of_its_rows(in_root):
     rows = [{key: float(v) if "." in v else int(v) for key, v in row.items()} for row in read_rows(scaling.TABLE)]
     assert scaling.table(rows) in scaling.README.read_text(), "run `make scaling`"
+
+
+def test_what_only_a_gpu_shows_is_tried_on_the_cpu_and_not_written(in_tiny_project, capsys):
+    before = gpu.README.read_text()
+    gpu.main(["--device", "cpu", "--short"], "portable")
+    results = {
+        name: json.loads(line) for name, line in re.findall(r"^(\S+), \d+ s: (.*)$", capsys.readouterr().out, re.M)
+    }
+    assert results["operators"]["different"] == []
+    assert results["operators"]["operators"] > 50
+    assert results["trainings"] == {"float32, 4 shards": True, "float32, 1 shards": True}
+    assert results["to_99"].keys() == {"tuomaso", "float32"}
+    assert results.keys() >= {part for _, part, _ in gpu.RECIPES}
+    assert not gpu.RESULTS.exists()
+    assert gpu.README.read_text() == before
+    assert "| `best` " in gpu.tables({"measured_on": "here", **results})
+
+
+def test_an_operator_that_gives_other_bits_is_named():
+    draws = iter(range(100))
+    library = torch.library.Library("digitsum_test", "DEF")
+    library.define("unsteady(Tensor x) -> Tensor")
+    library.impl("unsteady", lambda x: x + next(draws), "CompositeExplicitAutograd")
+    with gpu.RepeatedOperators() as repeated:
+        torch.ops.digitsum_test.unsteady(torch.ones(3))
+        torch.ones(3).mul_(2).add(1)
+    different = {name: is_different for (name, _), is_different in repeated.different.items()}
+    assert different == {"digitsum_test.unsteady.default": True, "aten.mul_.Tensor": False, "aten.add.Tensor": False}
+
+
+def test_the_committed_gpu_tables_are_those_of_their_results(in_root):
+    assert gpu.tables(json.loads(gpu.RESULTS.read_text())) in gpu.README.read_text(), "run `make gpu`"
 
 
 def test_the_epoch_time_of_every_fusion_is_measured_relative_to_shift(in_tiny_project, monkeypatch):
