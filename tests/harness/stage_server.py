@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 # What stages import from elsewhere; the first optimizer imports torch._dynamo, the first figure a backend.
@@ -82,6 +83,10 @@ def serve(address):
     print("ready", flush=True)  # who calls before the imports are done will wait
     for module in LIBRARIES:
         importlib.import_module(module)
+    # The first export of a process takes twice as long as the next: 2.5 s that each stage `export` would need.
+    torch = sys.modules["torch"]
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(torch.nn.Linear(1, 1), (torch.zeros(1, 1),), dynamo=True, verbose=False)
     gc.freeze()  # or each fork would soon collect garbage among all of PyTorch: a quarter of a second
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
