@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling gpu lock merge-driver
+.PHONY: help repro quick light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling gpu results lock merge-driver
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -85,6 +85,9 @@ scaling: $(VENV)/.runs  ## measure how time and memory grow with pairs and image
 gpu: $(VENV)/.tests  ## run the tests that need a GPU, and measure what only a GPU shows, for benchmarks/README.md
 	$(IN_VENV) pytest tests/training -k "cuda or replayed"
 	$(IN_VENV) python -m benchmarks gpu
+
+results: $(VENV)/.runs  ## write docs/results.md from what was measured
+	$(IN_VENV) python -m tools.results
 
 merge-driver: $(VENV)/.runs  ## have git merge dvc.lock stage by stage, in this clone
 	git config merge.dvc-lock.name "dvc.lock, stage by stage"

@@ -1,12 +1,15 @@
-"""The README's numbers are those that were measured, with the parameters that stand in params.yaml."""
+"""The numbers in README and docs are those that were measured, with the parameters that stand in params.yaml."""
 
+import json
 from collections import Counter
-from statistics import mean
+from pathlib import Path
+from statistics import mean, median
 
 import pytest
 from harness.project import ROOT
 
 from studies.seeds import seeds
+from tools import results
 from tools.recipes import read_recipes
 from tools.tables import read_rows
 
@@ -21,6 +24,27 @@ def rows(monkeypatch):
 def test_the_tables_of_results_are_the_measured_ones(rows):
     assert seeds.summary(rows) in (ROOT / "README.md").read_text(), "run `make seeds`"
     assert seeds.full_table(rows) in (ROOT / "benchmarks/README.md").read_text(), "run `make seeds`"
+
+
+def test_the_page_of_results_is_that_of_the_measurements(rows):
+    assert results.table() in results.PAGE.read_text(), "run `make results`"
+
+
+def test_figures_in_sentences_are_those_of_their_files(rows):
+    gpu = json.loads(Path("benchmarks/gpu.json").read_text())
+    images = json.loads(Path("studies/other_hands/results.json").read_text())["MNIST's test images"]
+    weights = {row["name"]: int(row["weights"]) for row in rows}
+    seconds = f"{median(gpu['default']['float32']['seconds']):.1f} s"
+    for page, figure in [
+        ("README.md", f"[{seconds} on an H200]"),
+        ("CHANGELOG.md", f"{seconds} on an H200"),
+        (
+            "docs/using.md",
+            f"{images['sure']:.0%} are sure, and {images['no digit']:.1%} are called no digit".replace("%", " %"),
+        ),
+        ("src/digitsum/model/trunks.py", f"over 99.5 % with {weights['tiny']:,} weights"),
+    ]:
+        assert figure in " ".join(Path(page).read_text().split()), f"{page} lacks {figure}"
 
 
 def test_the_results_were_measured_with_the_present_parameters_and_several_seeds(rows):

@@ -1,0 +1,149 @@
+"""The page of results: each claim with its value, the best that is published, the command and the cost: `make results`.
+
+Values come from the files that the commands write. What others state stands here, with its source.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from digitsum.report.tables import markdown_table
+from tools.tables import marks, mean_and_deviation, read_rows, replace_between
+
+PAGE, MARKS = Path("docs/results.md"), marks("results", "make results")
+GITHUB = "https://github.com"
+MATUZAS = f"99.75 ± 0.03 % (20 networks), [Matuzas77]({GITHUB}/Matuzas77/MNIST-0.17)"
+CDEOTTE = f"99.64 ± 0.05 % (1,500 networks), [cdeotte]({GITHUB}/cdeotte/MNIST-CNN-99.75)"
+SAME_TASK = f"99.54 % (one run), [ChaitanyaC22]({GITHUB}/ChaitanyaC22/Multi-Input-Multi-Output-MNIST)"
+FEW_WEIGHTS = f"99.07 % with 4,862 (one run), [ruslangrimov]({GITHUB}/ruslangrimov/mnist-minimal-model)"
+TUOMASO = f"99.04 ± 0.07 % in 0.76 s on a GTX 1660 Ti, [tuomaso]({GITHUB}/tuomaso/train_mnist_fast)"
+BURN = f"1,866 KB, [burn]({GITHUB}/tracel-ai/burn)"
+NONE = "none known"
+
+
+class Claim(NamedTuple):
+    """A row of the page."""
+
+    what: str
+    here: str
+    published: str
+    command: str
+    minutes: str
+    measured_on: str
+
+
+def main() -> None:
+    """Write the table."""
+    replace_between(PAGE, MARKS, table())
+
+
+def table() -> str:
+    """Return the table of all claims."""
+    headers = ["what", "here", "best published", "command", "minutes", "measured on"]
+    return markdown_table(headers, [list(claim) for claim in claims()])
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the claims in the order of the page."""
+    best, default, tiny, quick = (recipe(name) for name in ("best", "default", "tiny", "quick"))
+    calibration = mean_and_deviation([float(row["digit_calibration_error"]) for row in seeds("default")])
+    yield best("Digit and sum, one network, most accurate", MATUZAS + ", the digit")
+    yield default("Digit and sum, the default", SAME_TASK)
+    yield default("The digit, the default", CDEOTTE)
+    yield tiny("Few weights", FEW_WEIGHTS)
+    yield quick("99 % in seconds", TUOMASO)
+    yield from against_peers()
+    yield from on_a_gpu()
+    yield default("Calibration error of the digit, %", NONE)._replace(
+        here=f"{calibration} ({len(seeds('default'))} seeds)"
+    )
+    yield from of_studies()
+    yield from of_exports()
+
+
+def seeds(name: str) -> list[dict[str, str]]:
+    """Return the rows of `make seeds` for a recipe."""
+    return [row for row in read_rows(Path("studies/seeds/seeds.csv")) if row["name"] == name]
+
+
+def recipe(name: str) -> Any:
+    """Return a function of a claim's title and of what is published, which gives the claim for this recipe."""
+    runs = seeds(name)
+    accuracy = mean_and_deviation([float(row["joint"]) for row in runs])
+    minutes = statistics.median(float(row["wall_seconds"]) for row in runs) / 60
+    here = f"{accuracy} % ({len(runs)} seeds, {int(runs[0]['weights']):,} weights)"
+    command = "`make repro`" if name == "default" else f"`make {name}`"
+    return lambda what, published: Claim(
+        what,
+        here,
+        published,
+        command,
+        f"{minutes:.1g}" if minutes < 1 else f"{minutes:.0f}",
+        hardware(runs[0]["machine"]),
+    )
+
+
+def hardware(measured_on: str) -> str:
+    """Return processor and cores, or the GPU, of a description by tools.tables.machine."""
+    return ", ".join(measured_on.split(", ")[: 1 if "NVIDIA" in measured_on else 2])
+
+
+def read(path: str) -> Any:
+    """Return the content of a JSON file."""
+    return json.loads(Path(path).read_text())
+
+
+def against_peers() -> Iterator[Claim]:
+    """Yield the time to 99 % beside its peers in one process."""
+    bench = read("benchmarks/results.json")
+    seconds = {name: bench["cpu_seconds"][name]["median"] for name in ("quick", "tuomaso", "pytorch_examples")}
+    here = "{quick:.1f} CPU-seconds; tuomaso {tuomaso:.1f}, pytorch/examples {pytorch_examples:.0f}".format(**seconds)
+    yield Claim("99 % beside its peers", here, "measured here", "`make bench`", "30", hardware(bench["measured_on"]))
+
+
+def on_a_gpu() -> Iterator[Claim]:
+    """Yield what `make gpu` has measured."""
+    gpu = read("benchmarks/gpu.json")
+    card = hardware(gpu["measured_on"])
+    for what, part, peer in (
+        (
+            "99 % in seconds, on a GPU",
+            "to_99",
+            f"{statistics.median(gpu['to_99']['tuomaso']['seconds']):.2f} s for tuomaso, measured here",
+        ),
+        ("99.5 % in seconds, on a GPU", "to_99.5", NONE),
+        ("The default, on a GPU", "default", NONE),
+        ("The most accurate, on a GPU", "best", NONE),
+    ):
+        run = gpu[part]["float32"]
+        seconds, runs = statistics.median(run["seconds"]), len(run["digit"])
+        here = f"{mean_and_deviation(run['digit'])} % ({runs} seed{'s' if runs > 1 else ''}) in {seconds:.2g} s"
+        yield Claim(what, here, peer, "`make gpu`", f"{seconds / 60:.2g}", card)
+    repeated = gpu["operators"]
+    here = f"{repeated['operators'] - len(repeated['different'])} of {repeated['operators']} operators"
+    yield Claim("The same bits again, on a GPU", here, NONE, "`make gpu`", "1", card)
+
+
+def of_studies() -> Iterator[Claim]:
+    """Yield the results of studies."""
+    fusions = read("studies/fusions/comparison.json")["fusions"]
+    exact, learned = (100 * fusions[name]["all_numbers_joint"]["mean"] for name in ("shift", "hypernetwork"))
+    here = f"{exact:.2f} %; the best learned one {learned:.2f} %"
+    yield Claim("Fusion `shift`, all ten numbers", here, NONE, "`make studies`", "hours", "any x86-64 with AVX2")
+    means = read("studies/other_hands/results.json")["mean"]
+    here = "; ".join(f"{source} {100 * found['correct']:.1f} %" for source, found in means.items())
+    yield Claim("Pictures that are not MNIST's", here, NONE, "`make studies`", "10", "any x86-64 with AVX2")
+
+
+def of_exports() -> Iterator[Claim]:
+    """Yield the sizes of what `export` writes, and the answers that differ."""
+    export = read("metrics/export.json")
+    for what, name, published in (("Model as ONNX", "onnx", NONE), ("Web page that draws and answers", "page", BURN)):
+        here = f"{export[name]['bytes'] / 1000:.0f} KB, {export[name]['answers_changed']} answers of 10,000 changed"
+        yield Claim(what, here, published, "`make repro`", "0.3", "any x86-64 with AVX2")
+
+
+if __name__ == "__main__":
+    main()
