@@ -28,12 +28,14 @@ def dark_ink(picture):
     return candidates(picture)[0]
 
 
-def test_an_image_is_centred_and_has_mnists_size():
-    image = dark_ink(sheet()).image
-    rows, columns = (np.flatnonzero(image.max(axis=axis) > 127) for axis in (1, 0))
+@pytest.mark.parametrize("condition", ["plain", "48 pixels"])
+@pytest.mark.parametrize("digit", [3, 7])
+def test_an_image_is_centred_and_has_mnists_size(digit, condition):
+    image = dark_ink(sheet(digit, condition=condition)).image
+    rows, columns = (np.flatnonzero(image.max(axis=axis) > 25) for axis in (1, 0))
     assert image.dtype == np.uint8
     assert image.shape == (28, 28)
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (20, 21)
     mass = image / image.sum()
     centre = mass.sum(axis=1) @ np.arange(28), mass.sum(axis=0) @ np.arange(28)
     assert np.allclose(centre, 13.5, atol=0.1)
@@ -107,6 +109,21 @@ def test_paper_keeps_a_shadow_and_loses_a_stroke():
     without = plane.copy()
     plane[20:80, 28:32] = 30
     assert np.array_equal(paper(plane[None])[0], without)
+
+
+def test_a_blot_as_wide_as_a_quarter_of_the_picture_is_ink():
+    plane = np.full((120, 120), 255.0)
+    without = plane.copy()
+    plane[20:53, 30:63] = 0
+    assert np.array_equal(paper(plane[None])[0], without)
+
+
+def test_a_faint_part_of_a_digit_is_kept():
+    ink = np.zeros((120, 120))
+    ink[20:50, 40:60] = 255
+    ink[50:100, 50:60] = 0.35 * 255
+    image = dark_ink(Image.fromarray(np.uint8(255 - ink))).image
+    assert np.ptp(np.flatnonzero(image.max(axis=0) > 127)) < 8  # a quarter of 20 pixels, not two thirds
 
 
 def test_every_format_is_read(tmp_path):

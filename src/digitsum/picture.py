@@ -36,9 +36,11 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-WINDOW = 0.25  # of the shorter side: wider spots are paper in another light, not strokes
+WINDOW = 0.28  # of the shorter side: wider spots are paper in another light, not strokes
+FAINT = 0.3  # of the strongest ink: less is no part of a stroke
 EDGE = 1.25  # of pixels at the edge of a stroke: blurred strokes are too wide
 THIN = 0.11  # of the digit's longer side: MNIST's strokes are seldom thinner
+RIM = 0.1  # of full ink: MNIST's BOX pixels hold all that is darker, the grey edge too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +239,7 @@ def find_digit(ink: Plane, noise: float) -> tuple[Candidate, Box] | None:
     peak = peak_of(ink)
     if peak <= 0:
         return None
-    labels, count = ndimage.label(ink > 0.4 * peak, np.ones((3, 3)))
+    labels, count = ndimage.label(ink > FAINT * peak, np.ones((3, 3)))
     if count == 0:
         return None
     index = np.arange(1, count + 1)
@@ -291,7 +293,7 @@ def longer_side(box: Box) -> int:
 
 def to_mnist(digit: Plane) -> NDArray[np.uint8]:
     """Scale a digit [H, W] of 0-1 to BOX pixels, its centre of mass in the middle, each pixel the mean of its area."""
-    scale = longer_side(extent(digit >= 0.5)) / BOX  # of the picture's pixels in one of the image
+    scale = longer_side(extent(digit >= RIM)) / BOX  # of the picture's pixels in one of the image
     matrices = []
     for axis in (1, 0):
         mass = digit.sum(axis=axis)

@@ -2,7 +2,7 @@
 // From any picture of a digit to an image as in MNIST: 784 grey levels, light ink on black, centred.
 // The functions are those of picture.py, step by step; a test compares both.
 
-const SIDE = 28, BOX = 20, WORK = 256, WINDOW = 0.25, THIN = 0.11, EDGE = 1.25;
+const SIDE = 28, BOX = 20, WORK = 256, WINDOW = 0.28, FAINT = 0.3, EDGE = 1.25, THIN = 0.11, RIM = 0.1;
 const LUMA = [0.299, 0.587, 0.114];
 
 // A plane is { width, height, values }, row by row.
@@ -138,7 +138,7 @@ function highest(plane, reach, step, length) {
 // Return the digit in an ink, or null if there is no ink at all.
 function findDigit(ink, noise) {
   const { width, height, values } = ink, peak = peakOf(ink);
-  const parts = peak > 0 ? partsOf(ink, 0.4 * peak) : [];
+  const parts = peak > 0 ? partsOf(ink, FAINT * peak) : [];
   if (!parts.length) return null;
   const largest = parts.reduce((most, part) => (part.mass > most.mass ? part : most));
   const kept = parts.filter((part) => part.mass >= 0.03 * largest.mass && near(part.box, largest.box));
@@ -217,7 +217,7 @@ function extent({ width, values }, least) {
 
 // Scale a digit to BOX pixels, its centre of mass in the middle, each pixel the mean of its area.
 function toMnist(digit) {
-  const { width, height, values } = digit, [top, bottom, left, right] = extent(digit, 0.5);
+  const { width, height, values } = digit, [top, bottom, left, right] = extent(digit, RIM);
   const scale = Math.max(bottom - top, right - left) / BOX; // of the picture's pixels in one of the image
   const rows = new Float64Array(height), columns = new Float64Array(width);
   values.forEach((value, i) => { rows[Math.floor(i / width)] += value; columns[i % width] += value; });
