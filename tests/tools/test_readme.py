@@ -32,7 +32,8 @@ def test_the_page_of_results_is_that_of_the_measurements(rows):
 
 def test_figures_in_sentences_are_those_of_their_files(rows):
     gpu = json.loads(Path("benchmarks/gpu.json").read_text())
-    images = json.loads(Path("studies/other_hands/results.json").read_text())["MNIST's test images"]
+    other_hands = json.loads(Path("studies/other_hands/results.json").read_text())
+    images, small = other_hands["MNIST's test images"], other_hands["scikit-learn's digits"]
     weights = {row["name"]: int(row["weights"]) for row in rows}
     seconds = f"{median(gpu['default']['float32']['seconds']):.1f} s"
     for page, figure in [
@@ -42,6 +43,7 @@ def test_figures_in_sentences_are_those_of_their_files(rows):
             "docs/using.md",
             f"{images['sure']:.0%} are sure, and {images['no digit']:.1%} are called no digit".replace("%", " %"),
         ),
+        ("studies/README.md", f"{small['correct']:.1%} are correct, {small['sure']:.0%} are sure".replace("%", " %")),
         ("src/digitsum/model/trunks.py", f"over 99.5 % with {weights['tiny']:,} weights"),
     ]:
         assert figure in " ".join(Path(page).read_text().split()), f"{page} lacks {figure}"
