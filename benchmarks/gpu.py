@@ -38,7 +38,7 @@ from digitsum.model.network import Network
 from digitsum.pairing.pairs import make_splits
 from digitsum.report.tables import markdown_table
 from digitsum.training import shards
-from digitsum.training.devices import choose_device, set_precision
+from digitsum.training.devices import set_precision
 from digitsum.training.loop import train_network
 from tools.recipes import Recipe, read_recipe, read_recipes
 from tools.tables import machine, marks, mean_and_deviation, median_and_range, replace_between
@@ -117,7 +117,12 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="(default all)")
     options = parser.parse_args(arguments)
     configure_torch(Compute(numerics))
-    device = choose_device(options.device)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise DigitsumError(
+            f"PyTorch {torch.__version__} finds no CUDA device here; `python -m benchmarks gpu --device cpu --short` "
+            "tries the program without one"
+        )
+    device = torch.device(options.device)
     data, measured_on = Data(device, numerics, options.short), machine(device)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results.get("measured_on") != measured_on:

@@ -265,6 +265,14 @@ def test_what_only_a_gpu_shows_is_tried_on_the_cpu_and_not_written(in_tiny_proje
     assert "| `best` " in gpu.tables({"measured_on": "here", **results})
 
 
+def test_without_a_gpu_the_benchmark_ends_in_one_line(in_root, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        DigitsumError, match="finds no CUDA device here; `python -m benchmarks gpu --device cpu --short`"
+    ):
+        gpu.main([], "portable")
+
+
 def test_an_operator_that_gives_other_bits_is_named():
     draws = iter(range(100))
     library = torch.library.Library("digitsum_test", "DEF")
