@@ -83,6 +83,11 @@ def pytest_configure(config):
     config.add_cleanup(end)
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the commands of whole pages, which take minutes: at the end one worker would be left with them."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/tools/test_docs.py"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Two threads that wait for each other are slower on tiny batches, on a busy machine 7 times."""
