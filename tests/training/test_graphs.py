@@ -42,9 +42,12 @@ def test_a_recording_is_made_for_each_shape_and_replayed_with_new_inputs(splits,
     assert len(made) == len(set(made)) == 6  # shards of 14, 13, and of the last batch 10; with warps and without
 
 
-def test_recordings_are_freed_with_their_network_not_at_a_later_time():
+def test_recordings_are_freed_with_their_network_not_at_a_later_time(monkeypatch):
+    graph, digits = SimpleNamespace(replay=lambda: None), torch.zeros(5, dtype=torch.int64)
+    monkeypatch.setattr(Recorder, "_record", lambda self, function, shard, pairs: (graph, shard, torch.zeros(1)))
     sharded = ShardedNetwork(make_network(trunk="small"), settings())
     sharded.recorder = Recorder(list(sharded.network.buffers()))
+    sharded.recorder(sharded._compute, Shard(0, torch.zeros(5, 28, 28), digits, digits, None), 5)
     recorder = weakref.ref(sharded.recorder)
     gc.disable()
     del sharded

@@ -231,6 +231,7 @@ def test_bfloat16_changes_the_trunk_a_little_and_nothing_around_it(splits):
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_training_in_a_lower_precision_learns_nearly_the_same(splits, precision):
     exact, rounded = (train(splits, precision=name, batch_size=20)[1][-1] for name in ("float32", precision))
+    assert torch.backends.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
     assert rounded.training.loss == pytest.approx(exact.training.loss, rel=0.05)
     assert precision == "tf32" or rounded.training.loss != exact.training.loss
 
