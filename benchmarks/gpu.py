@@ -27,20 +27,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 from benchmarks.peers import Classifier, tuomaso
 from benchmarks.speed import score
 from digitsum.core.errors import DigitsumError
-from digitsum.core.files import read_yaml, write_json
+from digitsum.core.files import write_json
 from digitsum.core.numerics import Compute, configure_torch
-from digitsum.core.params import to_group
 from digitsum.data.splits import Split
 from digitsum.data.tensors import identity
-from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
-from digitsum.mnist.params import Mnist
+from digitsum.mnist.idx import RawMnist
 from digitsum.model.network import Network
 from digitsum.pairing.pairs import make_splits
 from digitsum.report.tables import markdown_table
 from digitsum.training import shards
 from digitsum.training.devices import set_precision
 from digitsum.training.loop import train_network
-from tools.recipes import Recipe, read_recipe, read_recipes
+from tools.recipes import Recipe, read_mnist, read_recipe, read_recipes
 from tools.tables import machine, marks, mean_and_deviation, median_and_range, replace_between
 
 RESULTS, README = Path("benchmarks/gpu.json"), Path("benchmarks/README.md")
@@ -70,9 +68,7 @@ class Data:
     def __init__(self, device: torch.device, numerics: str, short: bool) -> None:
         """Read MNIST."""
         self.device, self.compute, self.short = device, Compute(numerics), short
-        self.mnist: RawMnist = read_raw(
-            Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml"))))
-        )
+        self.mnist: RawMnist = read_mnist()
 
     def seeds(self, seeds: int) -> int:
         """Return how many seeds to train."""

@@ -12,22 +12,18 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from digitsum.core.files import read_yaml
-from digitsum.core.params import to_group
 from digitsum.evaluation.predict import encode_images
-from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
-from digitsum.mnist.params import Mnist
+from digitsum.mnist.idx import RawMnist
 from digitsum.pairing.pairs import make_splits
 from digitsum.training.calibration import fitted_temperature
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
-from tools.recipes import read_recipe
+from tools.recipes import read_mnist, read_recipe
 
 FOLDS = 6
 
@@ -40,7 +36,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     options = parser.parse_args(arguments)
     recipe = read_recipe([*options.changes, f"compute.numerics={numerics}"])
     pair, training = dataclasses.replace(recipe.pair, validation_size=0), recipe.training
-    raw = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
+    raw = read_mnist()
     measured = []
     for fold in range(options.folds):
         splits = make_splits(hold_out(raw, fold), pair)

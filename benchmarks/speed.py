@@ -21,17 +21,14 @@ import torch
 import torch._dynamo  # the first optimizer would import it, and the first contestant would pay for it
 
 from benchmarks.peers import PEERS, Classifier
-from digitsum.core.files import read_yaml, write_csv, write_json
+from digitsum.core.files import write_csv, write_json
 from digitsum.core.numerics import Compute, configure_torch
-from digitsum.core.params import to_group
 from digitsum.data.splits import Split, load_split
-from digitsum.mnist.idx import expected_digests, read_raw
-from digitsum.mnist.params import Mnist
 from digitsum.report.tables import markdown_table
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from digitsum.training.params import TrainingParams
-from tools.recipes import read_recipes
+from tools.recipes import read_mnist, read_recipes
 from tools.tables import machine, marks, read_rows, replace_between
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("benchmarks/README.md")
@@ -60,7 +57,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     compute = Compute(numerics)
     configure_torch(compute)
     device = choose_device(options.device)
-    mnist = read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
+    mnist = read_mnist()
     training, validation, test = (
         load_split(Path(f"data/paired/{name}.safetensors")) for name in ("train", "validation", "test")
     )

@@ -9,6 +9,8 @@ from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves, parse_yaml, read_yaml
 from digitsum.core.numerics import Compute
 from digitsum.core.params import or_rename, to_group
+from digitsum.mnist.idx import RawMnist, expected_digests, read_raw
+from digitsum.mnist.params import Mnist
 from digitsum.model.params import Model
 from digitsum.pairing.params import Pair
 from digitsum.report.settings import settings_digest
@@ -43,6 +45,11 @@ def read_values(folder: Path = Path(), changes: Iterable[str] = ()) -> dict[str,
             raise DigitsumError(f"{change} does not name a parameter of params.yaml{or_rename(key, leaves(values))}")
         values[group][leaf] = parse_yaml(f"value: {text}", change)["value"]
     return values
+
+
+def read_mnist() -> RawMnist:
+    """Return MNIST as the stage fetch has brought it here. Raises DigitsumError if a file is missing or wrong."""
+    return read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml")))))
 
 
 def read_recipe(changes: Iterable[str] = (), folder: Path = Path()) -> Recipe:

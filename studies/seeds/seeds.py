@@ -14,18 +14,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from digitsum.core.files import read_yaml, write_csv
-from digitsum.core.params import to_group
+from digitsum.core.files import write_csv
 from digitsum.evaluation.metrics import headline_metrics
 from digitsum.evaluation.predict import encode_images, predict, score_all_numbers
-from digitsum.mnist.idx import expected_digests, read_raw
-from digitsum.mnist.params import Mnist
 from digitsum.pairing.pairs import make_splits
 from digitsum.report.tables import markdown_table
 from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from digitsum.training.workers import start_workers
-from tools.recipes import Recipe, read_recipes
+from tools.recipes import Recipe, read_mnist, read_recipes
 from tools.tables import (
     machine,
     marks,
@@ -70,9 +67,7 @@ def main() -> None:
 def train_and_score(name: str, recipe: Recipe, seed: int) -> Row:
     """Train one network as the stages train and evaluate do; return its row."""
     params = dataclasses.replace(recipe.training, train=dataclasses.replace(recipe.training.train, seed=seed))
-    splits = make_splits(
-        read_raw(Path("data/raw"), expected_digests(to_group(Mnist, read_yaml(Path("params.yaml"))))), recipe.pair
-    )
+    splits = make_splits(read_mnist(), recipe.pair)
     test, device = splits["test"], choose_device(params.train.device)
     wall, cpu = time.perf_counter(), cpu_seconds()
     with start_workers(params.train.shards, device) as workers:
