@@ -4,6 +4,7 @@ Each is a function that takes MNIST, a seed and a device, trains there, and yiel
 that a benchmark can stop the clock, score it, and continue.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,6 +58,68 @@ def pytorch_examples(mnist: RawMnist, seed: int, device: torch.device) -> Iterat
             learn(network, optimizer, images[batch], digits[batch])
         schedule.step()
         yield digits_only(network)
+
+
+def cdeotte(mnist: RawMnist, seed: int, device: torch.device) -> Iterator[Classifier]:
+    """github.com/cdeotte/MNIST-CNN-99.75, one of its networks: up to 30 epochs of Adam, every image warped each time.
+
+    It trains on nine tenths of the images, and only watches its accuracy on the rest. Keras's defaults stand where its
+    author names nothing. Pixels between those of the image are bilinear.
+    """
+    torch.manual_seed(seed)
+    images, digits = (torch.from_numpy(part.copy()).to(device) for part in (mnist.train_images, mnist.train_labels))
+    pixels, digits = scaled(images), digits.long()
+    network = cdeotte_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as Keras
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001, eps=1e-7)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.95)
+    kept = torch.randperm(len(images))[: len(images) * 9 // 10].to(device)
+    for _ in range(30):
+        network.train()
+        shuffled = kept[torch.randperm(len(kept)).to(device)]
+        for batch in shuffled[: len(kept) // 64 * 64].split(64):
+            learn(network, optimizer, warped(pixels[batch]), digits[batch])
+        schedule.step()
+        network.eval()
+        yield lambda images, numbers: (network(scaled(images)), None)
+
+
+def cdeotte_network() -> nn.Sequential:
+    """Return the layers of cdeotte: seven convolutions, two of them strided, no pooling.
+
+    Initial weights and batch normalisation are Keras's, whose padding "same" of a stride of 2 is one pixel more below
+    and to the right.
+    """
+
+    def block(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(channels_in, channels_out, kernel, stride)
+        return [convolution, nn.ReLU(), nn.BatchNorm2d(channels_out, eps=0.001, momentum=0.01)]
+
+    same = nn.ZeroPad2d((1, 2, 1, 2))
+    network = nn.Sequential(
+        *(*block(1, 32, 3), *block(32, 32, 3), same, *block(32, 32, 5, stride=2), nn.Dropout(0.4)),
+        *(*block(32, 64, 3), *block(64, 64, 3), same, *block(64, 64, 5, stride=2), nn.Dropout(0.4)),
+        *(*block(64, 128, 4), nn.Flatten(), nn.Dropout(0.4), nn.Linear(128, 10)),
+    )
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.bias is not None
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def warped(pixels: Tensor) -> Tensor:
+    """Return images [N, 1, 28, 28], each through a random affine map of its own, as Keras's ImageDataGenerator does.
+
+    Rotated by up to 15 degrees, both axes scaled by up to 15 % and shifted by up to 10 %.
+    """
+    draws = torch.rand(len(pixels), 5, device=pixels.device) * 2 - 1
+    angle, zoom, shift = math.radians(15) * draws[:, 0], 1 + 0.15 * draws[:, 1:3], 2 * 0.1 * draws[:, 3:]
+    cosine, sine = angle.cos(), angle.sin()
+    rotation = torch.stack([cosine, -sine, sine, cosine], dim=1).view(-1, 2, 2)
+    maps = torch.cat([rotation * zoom.unsqueeze(1), rotation @ shift.unsqueeze(2)], dim=2)
+    grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
 class Baseline(nn.Module):
@@ -141,35 +204,21 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
+def scaled(images: Tensor) -> Tensor:
+    """Scale uint8 images [N, 28, 28] to 0-1, [N, 1, 28, 28]."""
+    return (images.float() / 255).unsqueeze(1)
+
+
 def digits_only(network: nn.Module) -> Classifier:
     """Return a classifier of digits only."""
     network.eval()
     return lambda images, numbers: (network(normalised(images)), None)
 
 
-def cdeotte() -> nn.Sequential:
-    """Return the network of github.com/cdeotte/MNIST-CNN-99.75, which is counted, not timed.
-
-    Seven convolutions, two of them strided, no pooling.
-    """
-
-    def block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-        return [
-            nn.Conv2d(channels_in, channels_out, kernel, stride, padding),
-            nn.ReLU(),
-            nn.BatchNorm2d(channels_out),
-        ]
-
-    return nn.Sequential(
-        *(*block(1, 32, 3), *block(32, 32, 3), *block(32, 32, 5, stride=2, padding=2), nn.Dropout(0.4)),
-        *(*block(32, 64, 3), *block(64, 64, 3), *block(64, 64, 5, stride=2, padding=2), nn.Dropout(0.4)),
-        *(*block(64, 128, 4), nn.Flatten(), nn.Dropout(0.4), nn.Linear(128, 10)),
-    )
-
-
 PEERS = {
     "tuomaso": tuomaso,
     "pytorch_examples": pytorch_examples,
+    "cdeotte": cdeotte,
     "baseline_concat": baseline_concat,
     "baseline_add": baseline_add,
 }

@@ -22,7 +22,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.peers import cdeotte
+from benchmarks.peers import cdeotte_network
 from benchmarks.scaling import PAIRS, ROUNDS, run_alone
 from digitsum.core.numerics import Compute
 from digitsum.data.splits import Split, load_split
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     ]
     product, copy = matrix_product_flops(), copy_bytes()
     all_flop = step_flop / batch_size * len(training) * epochs
-    cdeotte_flop = 60_000 * 30 * flop_of_an_image(cdeotte())
+    cdeotte_flop = 60_000 * 30 * flop_of_an_image(cdeotte_network())
     kinds = ("native", "portable")
     epoch_times = [
         [run_alone(kind, "train", str(TRAINING), PAIRS, False)["cpu_seconds"] for kind in kinds] for _ in range(ROUNDS)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -18,8 +19,8 @@ from harness.tiny_mnist import DIGEST_KEYS, split_raw
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import epoch_time, gpu, held_out, profile_step, scaling, speed
-from benchmarks.peers import PEERS, Items, cdeotte
+from benchmarks import epoch_time, gpu, held_out, peers, profile_step, scaling, speed
+from benchmarks.peers import PEERS, Items, cdeotte_network
 from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import save_split
 from digitsum.model.fusions import FUSIONS
@@ -120,6 +121,43 @@ def test_numbers_of_the_baselines_are_redrawn_or_fixed_as_they_were(raw):
     assert total == digit + number
 
 
+def test_cdeotte_trains_on_nine_tenths_of_the_images_for_30_epochs_of_a_falling_rate(raw, monkeypatch):
+    seen = []
+
+    def learn(network, optimizer, images, digits):
+        seen.append((optimizer.param_groups[0]["lr"], len(images)))
+        optimizer.step()
+
+    monkeypatch.setattr(peers, "learn", learn)
+    assert len(list(peers.cdeotte(raw, 0, torch.device("cpu")))) == 30
+    full_batches = len(raw.train_images) * 9 // 10 // 64
+    assert seen == [(pytest.approx(0.001 * 0.95**epoch), 64) for epoch in range(30) for _ in range(full_batches)]
+
+
+@pytest.mark.parametrize(
+    ("draw", "x", "y", "area"),
+    [
+        (None, 7, 0, 1),
+        (0, 7 * math.cos(math.radians(15)), -7 * math.sin(math.radians(15)), 1),
+        (1, 7 / 1.15, 0, 1 / 1.15),
+        (2, 7, 0, 1 / 1.15),
+        (3, 7 - 2.8, 0, 1),
+        (4, 7, -2.8, 1),
+    ],
+)
+def test_cdeotte_rotates_by_15_degrees_scales_by_15_percent_and_shifts_by_10(draw, x, y, area, monkeypatch):
+    """A spot 7 pixels right of the centre, with no draw or one at its limit: where it is then, and its area."""
+    draws = torch.full((1, 5), 0.5)
+    if draw is not None:
+        draws[0, draw] = 1.0
+    position = torch.arange(28) - 13.5
+    spot = torch.exp(-((position - 7) ** 2 + position.unsqueeze(1) ** 2) / 8).view(1, 1, 28, 28)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
+    moved = peers.warped(spot)[0, 0]
+    centre = [(moved.sum(dim) * position).sum() / moved.sum() for dim in (0, 1)]
+    assert [*centre, moved.sum() / spot.sum()] == [pytest.approx(value, abs=0.03) for value in (x, y, area)]
+
+
 def test_the_clock_stops_at_the_first_state_that_reaches_the_goal_or_at_the_last(splits):
     test = splits["test"]
 
@@ -131,52 +169,102 @@ def test_the_clock_stops_at_the_first_state_that_reaches_the_goal_or_at_the_last
 
         return classifier
 
-    states = iter([correct_for(0.5), correct_for(1.0), correct_for(0.2)])
-    *_, epochs, digit, total = speed.time_to_goal(states, test)
-    assert (epochs, digit, total) == (2, 1.0, None)
-    *_, epochs, digit, total = speed.time_to_goal(iter([correct_for(0.5)] * 3), test)
-    assert (epochs, digit, total) == (3, 0.5, None)
+    for goal, shares, reached in (
+        (0.99, [0.5, 1.0, 0.2], (2, 1.0, None)),
+        (0.99, [0.5, 0.5, 0.5], (3, 0.5, None)),
+        (0.5, [0.2, 0.5, 1.0], (2, 0.5, None)),
+    ):
+        *_, epochs, digit, total = speed.time_to_goal(map(correct_for, shares), test, goal)
+        assert (epochs, digit, total) == reached
 
 
-def test_quick_is_trained_as_the_stage_trains_it_once_for_each_seed(in_tiny_project, splits):
+def test_a_recipe_is_trained_as_the_stage_trains_it_once_for_each_seed(in_tiny_project, splits):
     def weights(seed):
         params = read_recipe().training
-        network = next(speed.quick(params, seed, splits["train"], splits["validation"], torch.device("cpu")))
+        network = next(speed.train_recipe(params, seed, splits["train"], splits["validation"], torch.device("cpu")))
         return next(network.parameters())
 
     assert weights(0).equal(weights(0))
     assert not weights(0).equal(weights(1))
 
 
-def test_the_table_is_that_of_the_runs_with_the_present_recipe(in_root):
-    measured = json.loads(speed.RESULTS.read_text())
-    assert {run["recipe"] for run in read_rows(speed.RUNS)} == {read_recipes()["quick"].digest}, "run `make bench`"
-    runs = [run for run in read_rows(speed.RUNS) if run["measured_on"] == measured["measured_on"]]
+def test_the_tables_are_those_of_the_runs_with_the_present_recipes(in_root):
+    measured, runs = json.loads(speed.RESULTS.read_text()), read_rows(speed.RUNS)
+    assert speed.present_runs(runs, read_recipes()) == runs, "run `make bench`"
+    runs = [run for run in runs if run["measured_on"] == measured["measured_on"]]
     assert speed.results(runs, measured["measured_on"], measured["clock"]) == measured, "run `make bench`"
-    assert speed.table(measured) in speed.README.read_text(), "run `make bench`"
+    assert speed.tables(measured) in speed.README.read_text(), "run `make bench`"
 
 
 def test_runs_of_another_machine_are_kept_and_not_mixed_with_those_of_this_one(in_tiny_project, monkeypatch):
     trained = []
     monkeypatch.setattr(speed, "time_to_goal", lambda *_: trained.append(1) or (2.0, 1.0, 1, 0.99, None))
-    for where, options, runs in (("here", [], 23), ("here", [], 23), ("there", [], 46)):
+    for where, runs in (("here", 35), ("here", 35), ("there", 70)):
         monkeypatch.setattr(speed, "machine", lambda _, where=where: where)
-        speed.main(options, "portable")
+        speed.main([], "portable")
         assert len(trained) == len(read_rows(speed.RUNS)) == runs
         measured = json.loads(speed.RESULTS.read_text())
         assert measured["measured_on"].startswith(where)
-        assert measured["cpu_seconds"]["tuomaso"] == {"median": 2.0, "min": 2.0, "max": 2.0}
-        assert measured["accuracy"]["quick"]["n"] == 10
+        assert measured["goals"]["99 %"]["cpu_seconds"]["tuomaso"] == {"median": 2.0, "min": 2.0, "max": 2.0}
+        assert measured["goals"]["99 %"]["accuracy"]["quick"]["n"] == 10
+        assert measured["goals"]["99.5 %"]["accuracy"]["brisk"]["n"] == 10
+
+
+def test_a_goal_has_runs_of_its_own_which_another_recipe_makes_stale(in_tiny_project, monkeypatch):
+    shares = []
+
+    def time_to_goal(states, test, share):
+        shares.append(share)
+        return 2.0, 1.0, 1, share, None
+
+    monkeypatch.setattr(speed, "time_to_goal", time_to_goal)
+    speed.main([], "portable")
+    assert (shares.count(0.99), shares.count(0.995)) == (23, 12)
+    shares.clear()
+    Path("recipes/brisk").write_text("train.lr=0.03\n")
+    speed.main([], "portable")
+    assert shares == [0.995] * 12
+    assert len(read_rows(speed.RUNS)) == 35
+
+
+def test_a_peer_that_misses_the_goal_is_reported_with_what_it_reached(in_root):
+    def run(name, seconds, digit):
+        return {"name": name, "cpu_seconds": seconds, "wall_seconds": seconds, "digit": digit, "sum": ""}
+
+    runs = [{"goal": "99 %", **run("quick", "2", "0.991")}, {"goal": "99 %", **run("tuomaso", "20", "0.991")}]
+    runs += [{"goal": "99 %", **run(name, "300", "0.99")} for name in list(speed.GOALS["99 %"].rounds)[2:]]
+    runs += [{"goal": "99.5 %", **run("brisk", "40", "0.9952")}, {"goal": "99.5 %", **run("cdeotte", "800", "0.995")}]
+    runs += [{"goal": "99.5 %", **run("pytorch_examples", "1000", "0.9916")}]
+    measured = speed.results(runs, "here", "cpu_seconds")
+    lines = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+        for cells in csv.reader(
+            speed.table("99.5 %", measured["goals"]["99.5 %"], "cpu_seconds").splitlines()[2:], delimiter="|"
+        )
+    }
+    assert lines[speed.TITLES["brisk"]] == ["1", "40.0 (40.0 to 40.0)", "20.0 times `quick`", "99.52", "", "1 of 1"]
+    assert lines[speed.TITLES["cdeotte"]] == ["1", "800.0 (800.0 to 800.0)", "1/20.0", "99.50", "", "1 of 1"]
+    missed = ["1", "1000.0 (1000.0 to 1000.0)", "under 1/25.0", "99.16", "", "not reached"]
+    assert lines[speed.TITLES["pytorch_examples"]] == missed
 
 
 def test_the_measured_results_hold_what_the_project_promises(in_root):
-    measured = json.loads(speed.RESULTS.read_text())
+    measured = json.loads(speed.RESULTS.read_text())["goals"]["99 %"]
     assert measured["accuracy"]["quick"]["n"] >= 10
     assert min(measured[kind]["quick"]["mean"] for kind in ("accuracy", "sum_accuracy")) >= 0.99
-    assert measured["ratio"]["quick_over_tuomaso"] <= 1 / 5
-    assert measured["ratio"]["quick_over_pytorch_examples"] <= 1 / 50
+    assert measured["ratio"]["tuomaso"] <= 1 / 5
+    assert measured["ratio"]["pytorch_examples"] <= 1 / 50
     for name in ("baseline_concat", "baseline_add"):
-        assert measured["ratio"][f"quick_over_{name}"] <= 1 / 100 or measured["reached"][name] == 0
+        assert measured["ratio"][name] <= 1 / 100 or measured["reached"][name] == 0
+
+
+@pytest.mark.xfail(raises=KeyError, strict=True, reason="not measured yet: run `make bench`, then remove this line")
+def test_both_outputs_reach_995_percent_in_at_most_25_times_the_seconds_of_quick(in_root):
+    measured = json.loads(speed.RESULTS.read_text())["goals"]["99.5 %"]
+    assert measured["accuracy"]["brisk"]["n"] >= 10
+    assert min(measured[kind]["brisk"]["mean"] for kind in ("accuracy", "sum_accuracy")) >= 0.995
+    assert measured["times_quick"] <= 25
+    assert all(ratio < 1 for ratio in measured["ratio"].values())
 
 
 # --- Profile of a step, scaling, epoch time ------------------------------------------------------------------
@@ -209,7 +297,7 @@ def test_the_parts_of_a_step_add_up_and_convolutions_have_pytorchs_count_of_oper
 
 
 def test_the_network_of_cdeotte_has_as_many_weights_as_published():
-    state = cdeotte().state_dict()
+    state = cdeotte_network().state_dict()
     assert sum(tensor.numel() for name, tensor in state.items() if "num_batches" not in name) == 327_242
 
 
@@ -263,6 +351,13 @@ def test_what_only_a_gpu_shows_is_tried_on_the_cpu_and_not_written(in_tiny_proje
     assert not gpu.RESULTS.exists()
     assert gpu.README.read_text() == before
     assert "| `best` " in gpu.tables({"measured_on": "here", **results})
+
+
+def test_995_percent_on_a_gpu_is_the_recipe_brisk(in_tiny_project, monkeypatch):
+    trained = []
+    monkeypatch.setattr(gpu, "variants", lambda data, recipe, seeds: trained.append(recipe) or {})
+    gpu.main(["--device", "cpu", "--short", "--parts", "to_99.5"], "portable")
+    assert trained == [read_recipes()["brisk"]]
 
 
 def test_without_a_gpu_the_benchmark_ends_in_one_line(in_root, monkeypatch):

@@ -1,6 +1,7 @@
 """The numbers in README and docs are those that were measured, with the parameters that stand in params.yaml."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from statistics import mean, median
@@ -49,6 +50,29 @@ def test_figures_in_sentences_are_those_of_their_files(rows):
         assert figure in " ".join(Path(page).read_text().split()), f"{page} lacks {figure}"
 
 
+def test_every_recipe_can_be_run_and_is_listed_where_the_others_are():
+    recipes = {path.name for path in (ROOT / "recipes").iterdir()}
+    for page, pattern in [
+        ("Makefile", r"^([a-z ]+): .*\n(?:\t.*\n)*\t.*recipes/\$@"),
+        ("README.md", r"^recipes/ .*: make (.*)$"),
+        ("docs/working.md", r"^`make (.*)` run the recipes"),
+    ]:
+        listed = re.search(pattern, (ROOT / page).read_text(), re.M)
+        assert set(re.findall(r"[a-z]{4,}", listed[1].replace(" and ", " "))) == recipes, page
+
+
+def test_the_page_of_results_tells_which_peers_missed_a_goal(monkeypatch):
+    seconds = {"brisk": 40.4, "pytorch_examples": 1000.4, "cdeotte": 800.0}
+    goal = {"cpu_seconds": {name: {"median": median} for name, median in seconds.items()}, "times_quick": 18.3}
+    goal["reached"] = {"brisk": 9, "pytorch_examples": 0, "cdeotte": 1}
+    bench = {"measured_on": "AMD EPYC, 2 cores, here", "minutes": 75, "goals": {"99.5 %": goal}}
+    monkeypatch.setattr(results, "read", lambda _: bench)
+    (claim,) = results.against_peers()
+    assert claim.what == "99.5 % beside its peers"
+    assert claim.here == "40.4 CPU-seconds; pytorch/examples not reached in 1,000; cdeotte 800"
+    assert (claim.minutes, claim.measured_on) == ("75", "AMD EPYC, 2 cores")
+
+
 def test_the_results_were_measured_with_the_present_parameters_and_several_seeds(rows):
     recipes = read_recipes()
     assert all(row["params"] == recipes[row["name"]].digest for row in rows), "run `make seeds`"
@@ -63,6 +87,7 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(rows):
     assert joint["default"] >= 0.9964
     assert joint["light"] >= 0.996
     assert joint["quick"] >= 0.99
+    assert joint["brisk"] >= 0.995
     assert joint["best"] >= 0.9973
     assert joint["tiny"] > 0.995
     assert max(int(row["weights"]) for row in rows if row["name"] == "tiny") <= 7500
