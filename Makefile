@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 # Some containers set this. With it Python would compile PyTorch, DVC and the rest again for every stage.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help repro quick brisk light best tiny demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling gpu results lock merge-driver
+.PHONY: help repro quick brisk light best tiny minimal demo test test-slow test-portable test-nightly lint check plots report seeds epoch-time studies tables card bench profile scaling gpu results lock merge-driver
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -18,7 +18,7 @@ repro: $(VENV)/.runs  ## run the pipeline on real MNIST: only the stages whose i
 	$(IN_VENV) dvc repro && digitsum verify
 
 # DVC writes these into its copy of the project as ASCII, or fails (configobj without an encoding); a queue then hangs.
-quick brisk light best tiny: $(VENV)/.runs
+quick brisk light best tiny minimal: $(VENV)/.runs
 	@$(IN_VENV) ! { dvc cache dir; git config --local --list; cat .dvc/config.local; } 2>/dev/null | LC_ALL=C grep -q '[^ -~[:space:]]' || \
 		{ echo "error: a letter that is not ASCII in the path of DVC's cache, in .git/config or .dvc/config.local: DVC cannot copy the project; docs/working.md says what helps" >&2; exit 1; }
 	$(IN_VENV) dvc exp run --temp $(addprefix --set-param ,$(shell cat recipes/$@))
@@ -27,6 +27,7 @@ brisk:  ## the same with those in recipes/brisk: 99.5 % in half a minute of trai
 light:  ## the same with those in recipes/light: 99.6 % in less time
 best:   ## the same with those in recipes/best: the most accurate, about 15 minutes
 tiny:   ## the same with those in recipes/tiny: over 99.5 % with few weights, about 10 minutes
+minimal:  ## the same with those in recipes/minimal: over 99 % with 976 weights
 
 test: $(VENV)/.tests  ## run the tests
 	$(IN_VENV) pytest --numprocesses 2 --dist worksteal -m "not slow and not portable and not nightly"

@@ -44,7 +44,7 @@ from tools.tables import machine, marks, mean_and_deviation, median_and_range, r
 RESULTS, README = Path("benchmarks/gpu.json"), Path("benchmarks/README.md")
 MARKS = marks("gpu", "make gpu")
 REPEATS = 20  # of each operator
-TRUNKS = ("large", "pooled", "strided", "small", "tiny")
+TRUNKS = ("large", "pooled", "strided", "small", "tiny", "minimal")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 VARIANTS: dict[str, tuple[bool, dict[str, Any]]] = {  # whether CUDA graphs replay the steps; parameters of `train`
     **{precision: (True, {"precision": precision}) for precision in PRECISIONS},

@@ -26,7 +26,7 @@ from studies.other_hands.pictures import CONDITIONS, NOTHING, from_strokes, writ
 
 MODEL = ROOT / "models/digitsum.safetensors"
 needs_model = pytest.mark.skipif(not MODEL.is_file(), reason="needs the pipeline's model: make repro")
-TRUNKS = ["large", "pooled", "strided", "small", "tiny"]
+TRUNKS = ["large", "pooled", "strided", "small", "tiny", "minimal"]
 PREPARED = """(() => {{
     const found = candidates(Uint8Array.from(atob({}), (letter) => letter.charCodeAt(0)), {}, {});
     return [answer(found, 5).verdict, found.map(({{ image }}) => image)];

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from wasmtime import wat2wasm
 
@@ -113,18 +114,29 @@ def _described(layers: Iterable[nn.Module]) -> list[dict[str, Any]]:
             described.append({"kind": "maxAndMean"})
             channels *= 2
         elif isinstance(layer, nn.Conv2d | nn.Linear):
-            assert layer.bias is not None
             # A linear layer is a convolution whose kernel has the size of its input.
-            whole, scale = _rounded(layer.weight.view(layer.weight.shape[0], channels, -1))
+            whole, scale = _rounded(_ungrouped(layer).view(layer.weight.shape[0], channels, -1))
             entry = {"kind": "conv", "kernel": math.isqrt(whole.shape[2]), "inputs": channels}
             entry |= {"outputs": len(whole), "stride": 1, "padding": 0, "relu": 0, "scale": scale}
             if isinstance(layer, nn.Conv2d):
                 entry |= {"stride": layer.stride[0], "padding": layer.padding[0]}
-            entry["biases"] = _base64(layer.bias.detach().numpy().astype("<f4").tobytes())
+            biases = torch.zeros(len(whole)) if layer.bias is None else layer.bias.detach()
+            entry["biases"] = _base64(biases.numpy().astype("<f4").tobytes())
             entry["weights"] = _base64(whole.transpose(1, 2).numpy().astype("<i2").tobytes())
             described.append(entry)
             channels = len(whole)
     return described
+
+
+def _ungrouped(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Return the weights of a layer, those of a convolution in groups as one without: 0 between two groups."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups == 1:
+        return layer.weight
+    outputs, inputs, *kernel = layer.weight.shape
+    dense = torch.zeros(outputs, layer.groups, inputs, *kernel)
+    places = torch.arange(outputs)
+    dense[places, places // (outputs // layer.groups)] = layer.weight.detach()
+    return dense.flatten(1, 2)
 
 
 def _base64(content: bytes) -> str:

@@ -43,13 +43,24 @@ def shifted_crops(channels: Tensor, shifts: int) -> list[Tensor]:
     return [channels[:, :, down : down + side, right : right + side] for down in places for right in places]
 
 
-def conv_block(channels_in: int, channels_out: int, kernel: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
-    """Convolution, batch normalisation (Ioffe & Szegedy, arXiv 1502.03167), ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.ReLU(inplace=True),
-    )
+def conv_block(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 1,
+    groups: int = 1,
+    scale: bool = True,
+) -> nn.Sequential:
+    """Convolution, batch normalisation (Ioffe & Szegedy, arXiv 1502.03167), ReLU.
+
+    With scale=False the normalisation has no weights, only biases: the next layer can scale what a ReLU lets through.
+    """
+    norm = nn.BatchNorm2d(channels_out)
+    if not scale:
+        norm.register_parameter("weight", None)
+    convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
+    return nn.Sequential(convolution, norm, nn.ReLU(inplace=True))
 
 
 def strided() -> Trunk:
@@ -133,6 +144,39 @@ def tiny() -> Trunk:
     )
 
 
+def separable(channels_in: int, channels_out: int) -> tuple[nn.Module, nn.Module]:
+    """Return layers that convolve each channel by itself, then mix them: few weights (MobileNet, arXiv 1704.04861)."""
+    depthwise = nn.Conv2d(channels_in, channels_in, kernel_size=3, groups=channels_in, bias=False)
+    return depthwise, conv_block(channels_in, channels_out, kernel=1, padding=0, scale=False)
+
+
+def minimal() -> Trunk:
+    """Two separable convolutions between a plain and a depthwise one: over 99 % with 976 weights."""
+    return Trunk(
+        24,
+        18,
+        conv_block(1, 7, kernel=3, padding=0, scale=False),  # 24x24 -> 22x22
+        nn.MaxPool2d(2),  # 22x22 -> 11x11
+        *separable(7, 13),  # 11x11 -> 9x9
+        *separable(13, 18),  # 9x9 -> 7x7
+        nn.MaxPool2d(2),  # 7x7 -> 3x3
+        conv_block(18, 18, kernel=3, padding=0, groups=18, scale=False),  # 3x3 -> 1x1
+        num_shifts=2,
+        shared_layers=1,
+    )
+
+
+def lenet() -> Trunk:
+    """LeNet as the papers on MNIST-Add use it, 44,426 weights: DeepProbLog's network (arXiv 1805.10872)."""
+    return Trunk(
+        28,
+        84,
+        *(nn.Conv2d(1, 6, kernel_size=5), nn.MaxPool2d(2), nn.ReLU()),  # 28x28 -> 24x24 -> 12x12
+        *(nn.Conv2d(6, 16, kernel_size=5), nn.MaxPool2d(2), nn.ReLU()),  # 12x12 -> 8x8 -> 4x4
+        *(nn.Flatten(), nn.Linear(16 * 4 * 4, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()),
+    )
+
+
 def baseline_concat() -> Trunk:
     """The layers of the baseline `concat`."""
     return Trunk(
@@ -162,6 +206,8 @@ TRUNKS = {
     "large": large,
     "pooled": pooled,
     "tiny": tiny,
+    "minimal": minimal,
+    "lenet": lenet,
     "baseline_concat": baseline_concat,
     "baseline_add": baseline_add,
 }
