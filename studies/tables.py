@@ -9,9 +9,11 @@ from statistics import mean
 from digitsum.model.fusions import FUSIONS
 from digitsum.report.tables import markdown_table
 from studies.fusions.compare import SCORES, Trials, read_results, values
+from studies.mnist_add.compare import best_published, read_published
 from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 STUDIES = Path("studies")
+ADDERS = {"large": "`large`", "lenet": "LeNet", "lenet_digits": "LeNet, labels of digits"}
 VERDICTS = ("no ink", "no digit", "unsure", "sure")
 README, COMMAND = STUDIES / "README.md", "make tables"
 
@@ -56,6 +58,23 @@ def scores(trials: Trials, more: dict[str, list[str]]) -> str:
     return markdown_table([*headers, *more], rows)
 
 
+def mnist_add() -> str:
+    """Return what each network of the study mnist_add has correct, for each number of digits."""
+    compared = json.loads((STUDIES / "mnist_add/comparison.json").read_text())
+    published = read_published(STUDIES / "mnist_add/published.csv")
+    seconds = {row["variant"]: float(row["cpu_seconds"]) for row in read_rows(Path("benchmarks/mnist_add.csv"))}
+    body = []
+    for name, of in sorted(compared.items(), key=lambda item: (item[1]["num_digits"], item[0])):
+        best = best_published(published, of["num_digits"])
+        shown = [f"{100 * of[score]['mean']:.2f} ± {100 * of[score]['sd']:.2f}" for score in ("digits", "sums")]
+        best_shown = f"{best['sums']} {best['method']}" if best else "–"
+        network = ADDERS[name.replace(f"_{of['num_digits']}", "")]
+        cells = (*shown, f"{100 * of['independent']:.2f}", best_shown, f"{seconds[name]:.0f}")
+        body.append([str(of["num_digits"]), network, *cells])
+    headers = ["N", "network", "digits %", "sums %", "if independent %", "best published, sums %", "CPU-seconds"]
+    return markdown_table(headers, body)
+
+
 def other_hands(part: str) -> str:
     """Return a table of the study other_hands: of the digits that are correct, or of the verdicts on other pictures."""
     results = json.loads((STUDIES / "other_hands/results.json").read_text())
@@ -72,6 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "changes to baseline_concat": functools.partial(changes, "baseline_concat"),
     "changes to baseline_add": functools.partial(changes, "baseline_add", "as_it_was_40_epochs"),
     "fusions": fusions,
+    "mnist_add": mnist_add,
     "other_hands, digits": functools.partial(other_hands, "digits"),
     "other_hands, verdicts": functools.partial(other_hands, "verdicts"),
 }

@@ -159,15 +159,31 @@ def print_loss(history: list[EpochResult]) -> None:
 
 def read_variant(stage: Stage, name: str) -> Variant:
     """Return the variant `name` of the study in this folder. Raises DigitsumError if a value is wrong."""
-    changed = copy.copy(stage)
-    changed.declared = dataclasses.replace(stage.declared, values=values_of(study_values(stage), name))
-    seeds, keep = (changed.declared.values[key] for key in ("seeds", "keep"))
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
-        raise DigitsumError(f"params.yaml: seeds of the variant {name} are {seeds}, expected a list such as [0, 1, 2]")
+    changed = of_variant(stage, name)
+    seeds, keep = read_seeds(changed, name), changed.declared.values["keep"]
     for part in keep:
         check_choice(f"keep of the variant {name}", part, PARTS)
-    training = TrainingParams(changed.params(Model), changed.params(Train), changed.params(Compute))
-    return Variant(changed.params(Pair), training, changed.params(Evaluate), seeds, keep)
+    return Variant(changed.params(Pair), read_training(changed), changed.params(Evaluate), seeds, keep)
+
+
+def of_variant(stage: Stage, name: str) -> Stage:
+    """Return `stage` with the parameters of the variant `name`. Raises DigitsumError if there is no such variant."""
+    changed = copy.copy(stage)
+    changed.declared = dataclasses.replace(stage.declared, values=values_of(study_values(stage), name))
+    return changed
+
+
+def read_training(stage: Stage) -> TrainingParams:
+    """Return the groups model, train and compute. Raises DigitsumError if a value is wrong."""
+    return TrainingParams(stage.params(Model), stage.params(Train), stage.params(Compute))
+
+
+def read_seeds(stage: Stage, name: str) -> list[int]:
+    """Return the seeds to train the variant `name` with. Raises DigitsumError if they are not a list of numbers."""
+    seeds = stage.declared.values["seeds"]
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        raise DigitsumError(f"params.yaml: seeds of the variant {name} are {seeds}, expected a list such as [0, 1, 2]")
+    return seeds
 
 
 def study_values(stage: Stage) -> dict[str, Any]:

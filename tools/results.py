@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from digitsum.report.tables import markdown_table
+from studies.mnist_add.compare import best_published, read_published
 from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 PAGE, MARKS = Path("docs/results.md"), marks("results", "make results")
@@ -18,6 +19,10 @@ MATUZAS = f"99.75 ± 0.03 % (20 networks), [Matuzas77]({GITHUB}/Matuzas77/MNIST-
 CDEOTTE = f"99.64 ± 0.05 % (1,500 networks), [cdeotte]({GITHUB}/cdeotte/MNIST-CNN-99.75)"
 SAME_TASK = f"99.54 % (one run), [ChaitanyaC22]({GITHUB}/ChaitanyaC22/Multi-Input-Multi-Output-MNIST)"
 FEW_WEIGHTS = f"99.07 % with 4,862 (one run), [ruslangrimov]({GITHUB}/ruslangrimov/mnist-minimal-model)"
+FEWEST_WEIGHTS = (
+    "98.76 ± 0.11 % with 997 (223 runs), 99.03 % with 697 (best of 700 runs), both chosen on the test split, "
+    f"[JoshWarn]({GITHUB}/JoshWarn/Parameter-Efficient-MNIST)"
+)
 TUOMASO = f"99.04 ± 0.07 % in 0.76 s on a GTX 1660 Ti, [tuomaso]({GITHUB}/tuomaso/train_mnist_fast)"
 BURN = f"1,866 KB, [burn]({GITHUB}/tracel-ai/burn)"
 NONE = "none known"
@@ -52,6 +57,7 @@ def claims() -> Iterator[Claim]:
     yield of_recipe("default", "Digit and sum, the default", SAME_TASK)
     yield of_recipe("default", "The digit, the default", CDEOTTE)
     yield of_recipe("tiny", "Few weights", FEW_WEIGHTS)
+    yield of_recipe("minimal", "99 % with the fewest weights", FEWEST_WEIGHTS)
     yield of_recipe("quick", "99 % in seconds", TUOMASO)
     yield of_recipe("brisk", "99.5 % in three epochs", NONE)
     yield from against_peers()
@@ -134,9 +140,26 @@ def of_studies() -> Iterator[Claim]:
     exact = accuracy.pop("shift")
     here = f"{exact:.2f} %; the best learned one {max(accuracy.values()):.2f} %"
     yield Claim("Fusion `shift`, all ten numbers", here, NONE, "`make studies`", "hours", "any x86-64 with AVX2")
+    yield from of_sums()
     means = read("studies/other_hands/results.json")["mean"]
     here = "; ".join(f"{source} {100 * found['correct']:.1f} %" for source, found in means.items())
     yield Claim("Pictures that are not MNIST's", here, NONE, "`make studies`", "10", "any x86-64 with AVX2")
+
+
+def of_sums() -> Iterator[Claim]:
+    """Yield what the study mnist_add reads from sums alone, for each number of digits."""
+    compared = read("studies/mnist_add/comparison.json")
+    published = read_published(Path("studies/mnist_add/published.csv"))
+    measured = {row["variant"]: row for row in read_rows(Path("benchmarks/mnist_add.csv"))}
+    for name, of in sorted(compared.items(), key=lambda item: item[1]["num_digits"]):
+        if name.startswith("large"):
+            what = f"Sums of two numbers of {of['num_digits']} digit{'s' * (of['num_digits'] > 1)}, all of them images"
+            here = f"{100 * of['sums']['mean']:.2f} ± {100 * of['sums']['sd']:.2f} % ({of['seeds']} seeds)"
+            minutes = f"{float(measured[name]['cpu_seconds']) / 60:.0f}"
+            command, machine = "`cd studies/mnist_add && dvc repro`", hardware(measured[name]["machine"])
+            best = best_published(published, of["num_digits"])
+            states = f"{best['sums']} %, [{best['method']}]({best['source']})" if best else NONE
+            yield Claim(what, here, states, command, minutes, machine)
 
 
 def of_exports() -> Iterator[Claim]:

@@ -19,7 +19,7 @@ from harness.tiny_mnist import DIGEST_KEYS, split_raw
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import epoch_time, gpu, held_out, peers, profile_step, scaling, speed
+from benchmarks import epoch_time, gpu, held_out, mnist_add, peers, profile_step, scaling, speed
 from benchmarks.peers import PEERS, Items, cdeotte_network
 from digitsum.core.errors import DigitsumError
 from digitsum.data.splits import save_split
@@ -392,6 +392,18 @@ def test_the_epoch_time_of_every_fusion_is_measured_relative_to_shift(in_tiny_pr
     assert rows.keys() == {name for name in FUSIONS if not name.startswith("baseline_")}
     assert float(rows["shift"]["of_shift"]) == 1
     assert min(float(row["cpu_seconds_an_epoch"]) for row in rows.values()) > 0
+
+
+def test_the_cpu_seconds_of_every_variant_of_mnist_add_are_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    trained = []
+    monkeypatch.setattr(mnist_add, "read_mnist", lambda stage: "MNIST")
+    monkeypatch.setattr(mnist_add, "learn", lambda variant, *more: trained.append((variant.addition.num_digits, *more)))
+    monkeypatch.setattr(mnist_add, "TABLE", tmp_path / "mnist_add.csv")
+    mnist_add.main([], "portable")
+    variants = yaml.safe_load((mnist_add.STUDY / "params.yaml").read_text())["variants"]
+    assert [row["variant"] for row in read_rows(mnist_add.TABLE)] == list(variants)
+    assert trained == [(changes["addition.num_digits"], 0, "MNIST") for changes in variants.values()]
 
 
 def test_every_fusion_of_the_study_has_an_epoch_time():

@@ -8,8 +8,7 @@ from statistics import mean
 import pytest
 import torch
 import yaml
-from harness.project import ROOT, Project, copy_files, copy_project
-from harness.tiny_mnist import DIGEST_KEYS
+from harness.project import ROOT, Project, copy_files
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves
@@ -206,33 +205,6 @@ def test_a_wrong_variant_ends_in_one_line(name, changes, message, monkeypatch):
 
 
 # --- Studies on tiny data ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def study(tmp_path, tiny_mnist, request):
-    """Return one study of a project on tiny data, with two seeds; of the fusions two and no comparison."""
-    folder = copy_project(tmp_path / "project", tiny_mnist).folder
-    (folder / "data/raw").mkdir(parents=True)
-    for name, content in tiny_mnist.contents.items():
-        (folder / "data/raw" / name).write_bytes(content)
-    inner = folder / "studies" / request.param
-    for pipeline in (folder / "studies").glob("*/dvc.yaml"):
-        if pipeline.parent != inner:
-            shutil.rmtree(pipeline.parent)
-    project = Project(inner, tiny_mnist.folder)
-    project.succeed("rm", "-r", "dvc.lock", "probes.json", "results", "plots")
-    params = yaml.safe_load((inner / "params.yaml").read_text())
-    params["mnist"] = {DIGEST_KEYS[name]: digest for name, digest in tiny_mnist.digests.items()}
-    params["train"]["batch_size"] = 34
-    params["seeds"] = [0, 1]
-    if request.param == "fusions":
-        params["pair"]["validation_size"] = 50
-        params["variants"] = {name: params["variants"][name] for name in ("shift", "film")}
-        pipeline = yaml.safe_load((inner / "dvc.yaml").read_text())
-        del pipeline["stages"]["compare"]
-        (inner / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    (inner / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    return project
 
 
 fusions_study = pytest.mark.parametrize("study", ["fusions"], indirect=True)

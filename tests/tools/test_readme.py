@@ -36,16 +36,26 @@ def test_figures_in_sentences_are_those_of_their_files(rows):
     other_hands = json.loads(Path("studies/other_hands/results.json").read_text())
     images, small = other_hands["MNIST's test images"], other_hands["scikit-learn's digits"]
     weights = {row["name"]: int(row["weights"]) for row in rows}
+    compared = json.loads(Path("studies/mnist_add/comparison.json").read_text())
+    sums = {name: 100 * of["sums"]["mean"] for name, of in compared.items()}
+    added = [sums[f"large_{length}"] - sums[f"lenet_{length}"] for length in (1, 4, 15)]
     seconds = f"{median(gpu['default']['float32']['seconds']):.1f} s"
     for page, figure in [
         ("README.md", f"[{seconds} on an H200]"),
         ("CHANGELOG.md", f"{seconds} on an H200"),
+        ("CHANGELOG.md", "{large_1:.1f}, {large_4:.1f} and {large_15:.1f} %".format(**sums)),
+        (
+            "studies/README.md",
+            "add {:.1f} points with N = 1, {:.0f} with N = 4, and {:.0f} with N = 15".format(*added),
+        ),
         (
             "docs/using.md",
             f"{images['sure']:.0%} are sure, and {images['no digit']:.1%} are called no digit".replace("%", " %"),
         ),
         ("studies/README.md", f"{small['correct']:.1%} are correct, {small['sure']:.0%} are sure".replace("%", " %")),
         ("src/digitsum/model/trunks.py", f"over 99.5 % with {weights['tiny']:,} weights"),
+        ("src/digitsum/model/trunks.py", f"over 99 % with {weights['minimal']:,} weights"),
+        ("Makefile", f"over 99 % with {weights['minimal']:,} weights"),
     ]:
         assert figure in " ".join(Path(page).read_text().split()), f"{page} lacks {figure}"
 
@@ -90,4 +100,7 @@ def test_the_mean_over_seeds_reaches_what_the_project_promises(rows):
     assert joint["brisk"] >= 0.995
     assert joint["best"] >= 0.9973
     assert joint["tiny"] > 0.995
+    assert joint["minimal"] >= 0.99
     assert max(int(row["weights"]) for row in rows if row["name"] == "tiny") <= 7500
+    assert max(int(row["weights"]) for row in rows if row["name"] == "minimal") < 1000
+    assert sum(row["name"] == "minimal" for row in rows) >= 5
