@@ -110,7 +110,7 @@ def test_sums_are_a_function_of_the_seed():
     (first, test), (again, _), (other, _) = (draw_examples(raw, addition, seed) for seed in (0, 0, 1))
     assert torch.equal(first.rows, again.rows)
     assert not torch.equal(first.rows, other.rows)
-    assert not torch.equal(first.rows[: len(test.rows)] % 100, test.rows % 100)
+    assert not torch.equal(*(sums.draw_rows(100, 2, part, 0) for part in ("train", "test")))
     for examples in (first, test):
         (a, b), (c, d) = examples.digits[examples.rows[7]].tolist()
         assert int(examples.sums[7]) == 10 * (a + c) + b + d
@@ -169,12 +169,24 @@ def test_trials_depend_on_their_variant_their_seeds_and_digests_and_on_nothing_e
     assert block["params"] == ["seeds", "variants.${key}", *digests]
 
 
-@pytest.mark.parametrize(("edit", "changes"), [("lr", True), ("label_smoothing", True), ("precision", False)])
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        ({"lr": 0.002}, True),
+        ({"label_smoothing": 0.1}, True),
+        ({"first_smoothing": 0.1}, True),
+        ({"first_part": 0.9}, True),
+        ({"precision": "bfloat16"}, False),  # trunks here compute in float32
+    ],
+)
 def test_a_probe_sees_what_changes_the_weights(edit, changes, monkeypatch):
     variant, raw = variant_of(monkeypatch, "lenet_1"), mnist(2000, 200)
-    values = {"lr": 0.002, "label_smoothing": 0.1, "precision": "bfloat16"}
-    train = dataclasses.replace(variant.training.train, **{edit: values[edit]})
-    edited = dataclasses.replace(variant, training=dataclasses.replace(variant.training, train=train))
+    train = {key: value for key, value in edit.items() if hasattr(variant.training.train, key)}
+    edited = dataclasses.replace(
+        variant,
+        training=dataclasses.replace(variant.training, train=dataclasses.replace(variant.training.train, **train)),
+        addition=dataclasses.replace(variant.addition, **{key: edit[key] for key in edit.keys() - train.keys()}),
+    )
     assert (probe.probe(edited, raw) != probe.probe(variant, raw)) == changes
 
 
