@@ -1,6 +1,6 @@
 """CPU-seconds in which each variant of studies/mnist_add draws its sums, trains and is scored, with one seed.
 
-    python -m benchmarks mnist_add    # 20 minutes, best on an idle machine; writes benchmarks/mnist_add.csv
+    python -m benchmarks mnist_add    # 15 minutes, best on an idle machine; writes benchmarks/mnist_add.csv
 
 Unlike accuracies, seconds differ from run to run, so this is no stage.
 """

@@ -9,7 +9,7 @@ from statistics import mean
 from digitsum.model.fusions import FUSIONS
 from digitsum.report.tables import markdown_table
 from studies.fusions.compare import SCORES, Trials, read_results, values
-from studies.mnist_add.compare import best_published, read_published
+from studies.mnist_add.compare import best_published
 from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 STUDIES = Path("studies")
@@ -61,7 +61,7 @@ def scores(trials: Trials, more: dict[str, list[str]]) -> str:
 def mnist_add() -> str:
     """Return what each network of the study mnist_add has correct, for each number of digits."""
     compared = json.loads((STUDIES / "mnist_add/comparison.json").read_text())
-    published = read_published(STUDIES / "mnist_add/published.csv")
+    published = read_rows(STUDIES / "mnist_add/published.csv")
     seconds = {row["variant"]: float(row["cpu_seconds"]) for row in read_rows(Path("benchmarks/mnist_add.csv"))}
     body = []
     for name, of in sorted(compared.items(), key=lambda item: (item[1]["num_digits"], item[0])):

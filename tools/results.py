@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from digitsum.report.tables import markdown_table
-from studies.mnist_add.compare import best_published, read_published
+from studies.mnist_add.compare import best_published
 from tools.tables import marks, mean_and_deviation, read_rows, replace_between
 
 PAGE, MARKS = Path("docs/results.md"), marks("results", "make results")
@@ -149,7 +149,7 @@ def of_studies() -> Iterator[Claim]:
 def of_sums() -> Iterator[Claim]:
     """Yield what the study mnist_add reads from sums alone, for each number of digits."""
     compared = read("studies/mnist_add/comparison.json")
-    published = read_published(Path("studies/mnist_add/published.csv"))
+    published = read_rows(Path("studies/mnist_add/published.csv"))
     measured = {row["variant"]: row for row in read_rows(Path("benchmarks/mnist_add.csv"))}
     for name, of in sorted(compared.items(), key=lambda item: item[1]["num_digits"]):
         if name.startswith("large"):
