@@ -1,7 +1,7 @@
 """What only a GPU can show: the same bits again, seconds to 99 % and 99.5 %, time and accuracy of the recipes.
 
     make gpu                                            # at most 8 minutes; needs data/raw of `make repro`
-    python -m benchmarks gpu --device cpu --short       # a few steps of everything on the CPU; writes nothing
+    python -m benchmarks gpu --device cpu               # a few steps of everything on the CPU; writes nothing
 
 Writes gpu.json after each part, and the tables in benchmarks/README.md at the end. A clock runs from data in the GPU's
 memory to a trained network. Scoring the test split is not timed, and the first run is stated apart: it loads kernels,
@@ -107,18 +107,20 @@ def main(arguments: Sequence[str], numerics: str) -> None:
         "best": lambda data: variants(data, read_recipes()["best"], 1, ("float32",)),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description="Measure what a GPU can do.")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="(default cuda)")
-    parser.add_argument("--short", action="store_true", help="a few steps of everything, to try it; write nothing")
+    parser.add_argument(
+        "--device", default="cuda", choices=("cuda", "cpu"), help="(default cuda); cpu: only try it, write nothing"
+    )
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="(default all)")
     options = parser.parse_args(arguments)
     configure_torch(Compute(numerics))
     if options.device == "cuda" and not torch.cuda.is_available():
         raise DigitsumError(
-            f"PyTorch {torch.__version__} finds no CUDA device here; `python -m benchmarks gpu --device cpu --short` "
-            "tries the program without one"
+            f"PyTorch {torch.__version__} finds no CUDA device here; `python -m benchmarks gpu --device cpu` tries the "
+            "program without one"
         )
     device = torch.device(options.device)
-    data, measured_on = Data(device, numerics, options.short), machine(device)
+    short = options.device == "cpu"
+    data, measured_on = Data(device, numerics, short), machine(device)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results.get("measured_on") != measured_on:
         results = {"measured_on": measured_on}
@@ -126,9 +128,9 @@ def main(arguments: Sequence[str], numerics: str) -> None:
         start = time.perf_counter()
         results[name] = parts[name](data)
         print(f"{name}, {time.perf_counter() - start:.0f} s: {json.dumps(results[name])}", flush=True)
-        if not options.short:
+        if not short:
             write_json(RESULTS, results)
-    if not options.short and results.keys() >= parts.keys():
+    if not short and results.keys() >= parts.keys():
         replace_between(README, MARKS, tables(results))
 
 

@@ -339,7 +339,7 @@ def test_the_committed_scaling_table_is_that_of_its_rows(in_root):
 
 def test_what_only_a_gpu_shows_is_tried_on_the_cpu_and_not_written(in_tiny_project, capsys):
     before = gpu.README.read_text()
-    gpu.main(["--device", "cpu", "--short"], "portable")
+    gpu.main(["--device", "cpu"], "portable")
     results = {
         name: json.loads(line) for name, line in re.findall(r"^(\S+), \d+ s: (.*)$", capsys.readouterr().out, re.M)
     }
@@ -356,15 +356,13 @@ def test_what_only_a_gpu_shows_is_tried_on_the_cpu_and_not_written(in_tiny_proje
 def test_995_percent_on_a_gpu_is_the_recipe_brisk(in_tiny_project, monkeypatch):
     trained = []
     monkeypatch.setattr(gpu, "variants", lambda data, recipe, seeds: trained.append(recipe) or {})
-    gpu.main(["--device", "cpu", "--short", "--parts", "to_99.5"], "portable")
+    gpu.main(["--device", "cpu", "--parts", "to_99.5"], "portable")
     assert trained == [read_recipes()["brisk"]]
 
 
 def test_without_a_gpu_the_benchmark_ends_in_one_line(in_root, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        DigitsumError, match="finds no CUDA device here; `python -m benchmarks gpu --device cpu --short`"
-    ):
+    with pytest.raises(DigitsumError, match="finds no CUDA device here; `python -m benchmarks gpu --device cpu`"):
         gpu.main([], "portable")
 
 

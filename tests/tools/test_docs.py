@@ -83,7 +83,7 @@ ELSEWHERE = {
     "make scaling": "test_benchmarks.py",
     "make epoch-time": "test_benchmarks.py",
     "make gpu": "test_benchmarks.py, on a CPU; once on an NVIDIA H200",
-    "python -m benchmarks gpu --device cpu --short": "test_benchmarks.py",
+    "python -m benchmarks gpu --device cpu": "test_benchmarks.py",
     'scale/cards.sh 2 model.fusion=concat "model.fusion=film train.seed=1" train.lr=0.005': "test_scale.py",
     "MASTER_KEY=$(openssl rand -hex 16) torchrun --nproc-per-node=2 --no-python scale/worker.sh": "test_scale.py",
     "sbatch --ntasks=4 scale/train.sh": "the same, on a real Slurm",
