@@ -9,13 +9,12 @@ import math
 
 import torch
 
-from digitsum.core.files import write_json
 from digitsum.core.runner import Stage
 from digitsum.data.splits import Split
 from digitsum.data.tensors import identity
 from digitsum.mnist.idx import RawMnist
 from digitsum.pairing.pairs import make_splits, paired
-from studies.trial import PARTS, PROBES, Variant, inputs_digest, read_mnist, read_variant, train_and_score
+from studies.trial import PARTS, Variant, read_variant, train_and_score, write_probes
 
 BATCHES = 9.5  # an epoch: the last batch is smaller, as it is when all pairs are trained on
 STEPS = 15  # at least so many with warps, and so many without, if the variant has as many
@@ -24,12 +23,7 @@ TEST_IMAGES = 100
 
 def main(stage: Stage) -> None:
     """Train and score every variant for a few steps; write probes.json."""
-    raw = read_mnist(stage)
-    digests = {}
-    for name in stage.declared.values["variants"]:
-        digests[name] = probe(read_variant(stage, name), raw)
-        print(f"{name}: {digests[name][:12]}", flush=True)
-    write_json(PROBES, {"inputs": inputs_digest(stage), "variants": digests})
+    write_probes(stage, lambda name, raw: probe(read_variant(stage, name), raw))
 
 
 def probe(variant: Variant, raw: RawMnist) -> str:

@@ -216,6 +216,15 @@ def read_mnist(stage: Stage) -> RawMnist:
         raise DigitsumError(f"{error} (in the project's root: cd ../..)") from None
 
 
+def write_probes(stage: Stage, probe: Callable[[str, RawMnist], str]) -> None:
+    """Write probes.json: what `probe` returns for each variant, and the digest of what it may depend on."""
+    raw, digests = read_mnist(stage), {}
+    for name in stage.declared.values["variants"]:
+        digests[name] = probe(name, raw)
+        print(f"{name}: {digests[name][:12]}", flush=True)
+    write_json(PROBES, {"inputs": inputs_digest(stage), "variants": digests})
+
+
 def read_probe(stage: Stage, name: str) -> str:
     """Return the digest of the variant's probe. Raises DigitsumError if the probe had other code or parameters.
 

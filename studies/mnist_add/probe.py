@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-from digitsum.core.files import write_json
 from digitsum.core.runner import Stage
 from digitsum.data.tensors import identity
 from digitsum.evaluation.predict import encode_images
@@ -12,7 +11,7 @@ from digitsum.training.params import Train
 from studies.mnist_add.learning import score, sums_per_step, train_network
 from studies.mnist_add.sums import draw_examples
 from studies.mnist_add.trial import Variant, read_variant
-from studies.trial import PROBES, inputs_digest, read_mnist
+from studies.trial import write_probes
 
 STEPS = 4.5  # an epoch: the last batch is smaller
 EPOCHS = 3  # at most so many with warps, and so many without
@@ -21,11 +20,7 @@ TEST_IMAGES, TEST_SUMS = 100, 20
 
 def main(stage: Stage) -> None:
     """Train and score every variant for a few steps; write probes.json."""
-    raw, digests = read_mnist(stage), {}
-    for name in stage.declared.values["variants"]:
-        digests[name] = probe(read_variant(stage, name), raw)
-        print(f"{name}: {digests[name][:12]}", flush=True)
-    write_json(PROBES, {"inputs": inputs_digest(stage), "variants": digests})
+    write_probes(stage, lambda name, raw: probe(read_variant(stage, name), raw))
 
 
 def probe(variant: Variant, raw: RawMnist) -> str:
