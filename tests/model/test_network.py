@@ -13,6 +13,7 @@ from torch.nn import functional
 import digitsum
 from digitsum.core.errors import DigitsumError
 from digitsum.data.tensors import load_tensors, save_tensors
+from digitsum.model.folded import folded
 from digitsum.model.fusions import FUSIONS, linear_of_concatenated, one_hot
 from digitsum.model.network import load_model, save_model
 from digitsum.model.trunks import TRUNKS, MaxAndMean
@@ -127,6 +128,23 @@ def test_load_model_gives_the_saved_network_back(name, trunk, tmp_path):
             assert torch.equal(answer, expected)
 
 
+@pytest.mark.parametrize("trunk", [name for name in TRUNKS if name not in ("lenet", "baseline_concat", "baseline_add")])
+def test_a_folded_network_has_the_same_logits_and_no_batch_normalisation(trunk):
+    network, draws = make_network("shift", 0.13, 0.31, trunk), torch.Generator().manual_seed(0)
+    for norm in (layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)):
+        values = [norm.running_mean, norm.bias.detach(), *([] if norm.weight is None else [norm.weight.detach()])]
+        for value in values:  # of both signs
+            value.copy_(torch.randn(value.shape, generator=draws))
+        norm.running_var.copy_(0.1 + torch.rand(norm.running_var.shape, generator=draws))
+    fast = folded(network.eval())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules())
+    images, numbers = some_images()
+    with torch.no_grad():
+        logits, expected = (each(images, numbers)[0] for each in (fast, network))
+    difference = float(expected.std(dim=0).min())  # that the images make
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-2 * difference)
+
+
 def shapes_in(network):
     """Return the shapes that the layers of `network` give for an image and a number, without the batch."""
     shapes = set()
@@ -175,8 +193,13 @@ def shifted(images, pixels, axis):
     return (images.roll(math.floor(pixels), axis) + images.roll(math.ceil(pixels), axis)) / 2
 
 
-@pytest.mark.parametrize(("trunk", "shifts"), [("large", (-0.5, 0.5)), ("pooled", (-1, 0, 1))])
-def test_large_averages_over_shifts_of_half_a_pixel_and_pooled_of_whole_ones(trunk, shifts):
+HALVES = (-0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "shifts"), [("large", HALVES), ("tiny", HALVES), ("minimal", HALVES), ("pooled", (-1, 0, 1))]
+)
+def test_a_trained_trunk_averages_over_shifts_of_the_image(trunk, shifts):
     torch.manual_seed(0)
     network = make_network("shift", trunk=trunk, deskew=False).eval()
     pixels = torch.zeros(3, 28, 28)
@@ -194,7 +217,8 @@ def test_global_pooling_forgets_positions():
 
 
 @pytest.mark.parametrize(
-    ("trunk", "crops"), [("large", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("baseline_concat", 1)]
+    ("trunk", "crops"),
+    [("large", 4), ("tiny", 4), ("minimal", 4), ("pooled", 9), ("strided", 1), ("small", 1), ("baseline_concat", 1)],
 )
 def test_training_takes_one_crop_and_test_time_shifts_share_the_first_layers(trunk, crops):
     network, calls = make_network("shift", trunk=trunk), []

@@ -106,8 +106,8 @@ def _described(layers: Iterable[nn.Module]) -> list[dict[str, Any]]:
     described: list[dict[str, Any]] = []
     channels = 1
     for layer in layers:
-        if isinstance(layer, nn.ReLU):
-            described[-1]["relu"] = 1
+        if isinstance(layer, nn.ReLU):  # before maxima it gives the same as behind them
+            next(entry for entry in reversed(described) if entry["kind"] == "conv")["relu"] = 1
         elif isinstance(layer, nn.MaxPool2d):
             described.append({"kind": "maxPool"})
         elif isinstance(layer, MaxAndMean):

@@ -16,9 +16,9 @@ def folded(network: Network) -> Network:
     network = copy.deepcopy(network).eval()
     for block in network.trunk.embed:
         match [*block.children()]:
-            case [nn.Conv2d() as convolution, nn.BatchNorm2d() as normalisation, *_]:
-                block = cast(nn.Sequential, block)
-                block[0], block[1] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+            case [nn.Conv2d() as convolution, *_, nn.BatchNorm2d() as normalisation, nn.ReLU()]:
+                block = cast(nn.Sequential, block)  # maxima between them commute with a positive scale: see conv_block
+                block[0], block[-2] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
     return network.to(memory_format=torch.channels_last)
 
 
