@@ -26,6 +26,7 @@ FEWEST_WEIGHTS = (
 TUOMASO = f"99.04 ± 0.07 % in 0.76 s on a GTX 1660 Ti, [tuomaso]({GITHUB}/tuomaso/train_mnist_fast)"
 BURN = f"1,866 KB, [burn]({GITHUB}/tracel-ai/burn)"
 NONE = "none known"
+UNCITED = "none in the sources compared"
 PEERS = {"tuomaso": "tuomaso", "pytorch_examples": "pytorch/examples", "cdeotte": "cdeotte"}
 
 
@@ -158,7 +159,7 @@ def of_sums() -> Iterator[Claim]:
             minutes = f"{float(measured[name]['cpu_seconds']) / 60:.0f}"
             command, machine = "`cd studies/mnist_add && dvc repro`", hardware(measured[name]["machine"])
             best = best_published(published, of["num_digits"])
-            states = f"{best['sums']} %, [{best['method']}]({best['source']})" if best else NONE
+            states = f"{best['sums']} %, [{best['method']}]({best['source']})" if best else UNCITED
             yield Claim(what, here, states, command, minutes, machine)
 
 

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import epoch_time, gpu, held_out, mnist_add, peers, profile_step, scaling, speed
 from benchmarks.peers import PEERS, Items, cdeotte_network
 from digitsum.core.errors import DigitsumError
+from digitsum.core.files import write_csv
 from digitsum.data.splits import save_split
 from digitsum.model.fusions import FUSIONS
 from digitsum.model.network import new_network
@@ -392,7 +393,7 @@ def test_the_epoch_time_of_every_fusion_is_measured_relative_to_shift(in_tiny_pr
     assert min(float(row["cpu_seconds_an_epoch"]) for row in rows.values()) > 0
 
 
-def test_the_cpu_seconds_of_every_variant_of_mnist_add_are_measured(tmp_path, monkeypatch):
+def test_the_cpu_seconds_of_every_variant_of_mnist_add_are_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     trained = []
     monkeypatch.setattr(mnist_add, "read_mnist", lambda stage: "MNIST")
@@ -402,6 +403,18 @@ def test_the_cpu_seconds_of_every_variant_of_mnist_add_are_measured(tmp_path, mo
     variants = yaml.safe_load((mnist_add.STUDY / "params.yaml").read_text())["variants"]
     assert [row["variant"] for row in read_rows(mnist_add.TABLE)] == list(variants)
     assert trained == [(changes["addition.num_digits"], 0, "MNIST") for changes in variants.values()]
+    trained.clear()
+    elsewhere = [["lenet_1", 12.3, "elsewhere"], ["large_2", 12.3, "elsewhere"], ["removed", 12.3, "elsewhere"]]
+    write_csv(mnist_add.TABLE, mnist_add.COLUMNS, elsewhere)
+    mnist_add.main(["large_2"], "portable")
+    assert trained == [(2, 0, "MNIST")]
+    kept, measured = read_rows(mnist_add.TABLE)
+    assert list(kept.values()) == ["lenet_1", "12.3", "elsewhere"]
+    assert measured["variant"] == "large_2"
+    assert measured["machine"] != "elsewhere"
+    with pytest.raises(SystemExit):
+        mnist_add.main(["large_3"], "portable")
+    assert "no variant large_3; there are lenet_1, lenet_2, " in capsys.readouterr().err
 
 
 def test_every_fusion_of_the_study_has_an_epoch_time():

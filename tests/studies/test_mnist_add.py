@@ -204,7 +204,9 @@ def test_the_study_has_the_results_of_its_variants_with_ten_seeds_each_and_no_ot
     assert results["lenet_1"]["weights"] == 44_426
 
 
-@pytest.mark.parametrize(("variant", "least"), [("large_1", 0.992), ("large_4", 0.97), ("large_15", 0.89)])
+@pytest.mark.parametrize(
+    ("variant", "least"), [("large_1", 0.992), ("large_2", 0.984), ("large_4", 0.97), ("large_15", 0.89)]
+)
 def test_sums_alone_teach_the_digits_with_every_seed_in_five_cpu_minutes(variant, least):
     compared = json.loads((STUDY / "comparison.json").read_text())[variant]
     assert compared["sums"]["mean"] >= least
