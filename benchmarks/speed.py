@@ -29,7 +29,7 @@ from digitsum.training.devices import choose_device
 from digitsum.training.loop import train_network
 from digitsum.training.params import TrainingParams
 from tools.recipes import Recipe, read_mnist, read_recipes
-from tools.tables import machine, marks, read_rows, replace_between
+from tools.tables import machine, marks, read_rows, replace_between, summary_in_percent
 
 RUNS, RESULTS, README = Path("benchmarks/speed.csv"), Path("benchmarks/results.json"), Path("benchmarks/README.md")
 MARKS = marks("speed", "make bench")
@@ -229,14 +229,11 @@ def table(title: str, measured: dict[str, Any], clock: str) -> str:
                 runs,
                 f"{seconds['median']:.1f} ({seconds['min']:.1f} to {seconds['max']:.1f})",
                 ("" if reached else "under ") + f"1/{1 / ratio:.1f}" if ratio else times_quick,
-                *(_percent(measured[kind].get(name)) for kind in ("accuracy", "sum_accuracy")),
+                *(
+                    summary_in_percent(measured[kind][name]) if name in measured[kind] else ""
+                    for kind in ("accuracy", "sum_accuracy")
+                ),
                 f"{reached} of {runs}" if reached else "not reached",
             ]
         )
     return markdown_table([*headers, "digit %", "sum %", "reached"], rows)
-
-
-def _percent(part: dict[str, Any] | None) -> str:
-    if part is None:
-        return ""
-    return f"{100 * part['mean']:.2f}" + ("" if part["sd"] is None else f" ± {100 * part['sd']:.2f}")

@@ -10,7 +10,7 @@ from digitsum.model.fusions import FUSIONS
 from digitsum.report.tables import markdown_table
 from studies.fusions.compare import SCORES, Trials, read_results, values
 from studies.mnist_add.compare import best_published
-from tools.tables import marks, mean_and_deviation, read_rows, replace_between
+from tools.tables import marks, mean_and_deviation, read_rows, replace_between, summary_in_percent
 
 STUDIES = Path("studies")
 ADDERS = {"large": "`large`", "lenet": "LeNet", "lenet_digits": "LeNet, labels of digits"}
@@ -66,7 +66,7 @@ def mnist_add() -> str:
     body = []
     for name, of in sorted(compared.items(), key=lambda item: (item[1]["num_digits"], item[0])):
         best = best_published(published, of["num_digits"])
-        shown = [f"{100 * of[score]['mean']:.2f} ± {100 * of[score]['sd']:.2f}" for score in ("digits", "sums")]
+        shown = [summary_in_percent(of[score]) for score in ("digits", "sums")]
         best_shown = f"{best['sums']} {best['method']}" if best else "–"
         network = ADDERS[name.replace(f"_{of['num_digits']}", "")]
         cells = (*shown, f"{100 * of['independent']:.2f}", best_shown, f"{seconds[name]:.0f}")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from digitsum.report.tables import markdown_table
 from studies.mnist_add.compare import best_published
-from tools.tables import marks, mean_and_deviation, read_rows, replace_between
+from tools.tables import marks, mean_and_deviation, read_rows, replace_between, summary_in_percent
 
 PAGE, MARKS = Path("docs/results.md"), marks("results", "make results")
 GITHUB = "https://github.com"
@@ -155,7 +155,7 @@ def of_sums() -> Iterator[Claim]:
     for name, of in sorted(compared.items(), key=lambda item: item[1]["num_digits"]):
         if name.startswith("large"):
             what = f"Sums of two numbers of {of['num_digits']} digit{'s' * (of['num_digits'] > 1)}, all of them images"
-            here = f"{100 * of['sums']['mean']:.2f} ± {100 * of['sums']['sd']:.2f} % ({of['seeds']} seeds)"
+            here = f"{summary_in_percent(of['sums'])} % ({of['seeds']} seeds)"
             minutes = f"{float(measured[name]['cpu_seconds']) / 60:.0f}"
             command, machine = "`cd studies/mnist_add && dvc repro`", hardware(measured[name]["machine"])
             best = best_published(published, of["num_digits"])

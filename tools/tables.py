@@ -6,6 +6,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,12 @@ def mean_and_deviation(shares: Sequence[float]) -> str:
     percent = [100 * share for share in shares]
     deviation = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
     return f"{statistics.mean(percent):.2f}{deviation}"
+
+
+def summary_in_percent(summary: dict[str, Any]) -> str:
+    """Return mean ± standard deviation of shares 0-1, in percent, from their `mean` and `sd`; None is no deviation."""
+    deviation = "" if summary["sd"] is None else f" ± {100 * summary['sd']:.2f}"
+    return f"{100 * summary['mean']:.2f}{deviation}"
 
 
 def median_and_range(values: Sequence[float], decimals: int) -> str:
