@@ -62,11 +62,11 @@ PATIENCE = 20  # seconds after which no further seed of a variant is begun
 
 
 class Data:
-    """MNIST, and what every part of the benchmark asks of it. `short`: a few steps, one seed."""
+    """MNIST, and what every part of the benchmark asks of it. `short`, on a CPU: a few steps, one seed."""
 
-    def __init__(self, device: torch.device, numerics: str, short: bool) -> None:
+    def __init__(self, device: torch.device, numerics: str) -> None:
         """Read MNIST."""
-        self.device, self.compute, self.short = device, Compute(numerics), short
+        self.device, self.compute, self.short = device, Compute(numerics), device.type == "cpu"
         self.mnist: RawMnist = read_mnist()
 
     def seeds(self, seeds: int) -> int:
@@ -119,8 +119,7 @@ def main(arguments: Sequence[str], numerics: str) -> None:
             "program without one"
         )
     device = torch.device(options.device)
-    short = options.device == "cpu"
-    data, measured_on = Data(device, numerics, short), machine(device)
+    data, measured_on = Data(device, numerics), machine(device)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if results.get("measured_on") != measured_on:
         results = {"measured_on": measured_on}
@@ -128,9 +127,9 @@ def main(arguments: Sequence[str], numerics: str) -> None:
         start = time.perf_counter()
         results[name] = parts[name](data)
         print(f"{name}, {time.perf_counter() - start:.0f} s: {json.dumps(results[name])}", flush=True)
-        if not short:
+        if not data.short:
             write_json(RESULTS, results)
-    if not short and results.keys() >= parts.keys():
+    if not data.short and results.keys() >= parts.keys():
         replace_between(README, MARKS, tables(results))
 
 
