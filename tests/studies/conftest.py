@@ -22,7 +22,8 @@ def study(tmp_path, tiny_mnist, request):
         if pipeline.parent != inner:
             shutil.rmtree(pipeline.parent)
     project = Project(inner, tiny_mnist.folder)
-    project.succeed("rm", "-rf", "dvc.lock", "probes.json", "sums.json", "results", "plots")
+    project.succeed("rm", "-r", "dvc.lock", "probes.json", "results", "plots")
+    (inner / "sums.json").unlink(missing_ok=True)
     params = yaml.safe_load((inner / "params.yaml").read_text())
     params["mnist"] = {DIGEST_KEYS[name]: digest for name, digest in tiny_mnist.digests.items()}
     params["train"]["batch_size"] = 34

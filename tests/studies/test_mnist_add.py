@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from harness.project import ROOT
+from harness.trials import interrupt_and_continue, run_trial
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.runner import Stage
@@ -225,42 +226,18 @@ tiny_study = pytest.mark.parametrize("study", ["mnist_add"], indirect=True)
 
 @tiny_study
 def test_a_trial_continues_after_the_seeds_that_are_done_and_ends_with_the_same_file(study, monkeypatch, capsys):
-    def run_trial():
-        stage = Stage("trial")
-        trial.main(stage, "lenet_4")
-        stage.remove_checkpoints()
-
     monkeypatch.chdir(study.folder)
     monkeypatch.setattr(trial, "ProcessPoolExecutor", InThisProcess)
     sums.main(Stage("sums"))
     probe.main(Stage("probe"))
-    run_trial()
-    result = study.folder / "results/lenet_4.json"
-    uninterrupted = result.read_bytes()
-    result.unlink()
-
-    trained, learn = [], trial.learn
-
-    def interrupted(variant, seed, raw):
-        trained.append(seed)
-        if trained == [0, 1]:
-            raise KeyboardInterrupt
-        return learn(variant, seed, raw)
-
-    monkeypatch.setattr(trial, "learn", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run_trial()
-    assert not result.exists()
-    run_trial()
-    assert trained == [0, 1, 1]
+    interrupt_and_continue(monkeypatch, trial, "lenet_4", "learn")
     assert re.search("continuing from .*/lenet_4.json: seeds 0", capsys.readouterr().out)
-    assert result.read_bytes() == uninterrupted
 
     drawn = json.loads((study.folder / "sums.json").read_text())
     drawn["variants"]["lenet_4"] = "0123"
     (study.folder / "sums.json").write_text(json.dumps(drawn))
     with pytest.raises(DigitsumError, match="the sums of lenet_4 are not those of sums.json; run `dvc repro` again"):
-        run_trial()
+        run_trial(trial, "lenet_4")
 
 
 class InThisProcess:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from harness.project import ROOT, Project, copy_files
+from harness.trials import interrupt_and_continue, run_trial
 
 from digitsum.core.errors import DigitsumError
 from digitsum.core.files import leaves
@@ -212,45 +213,21 @@ fusions_study = pytest.mark.parametrize("study", ["fusions"], indirect=True)
 
 @fusions_study
 def test_an_interrupted_trial_keeps_the_seeds_that_are_done_and_ends_with_the_same_file(study, monkeypatch, capsys):
-    def run_trial():
-        stage = Stage("trial")
-        trial.main(stage, "film")
-        stage.remove_checkpoints()
-
     monkeypatch.chdir(study.folder)
     probe.main(Stage("probe"))
-    run_trial()
-    result = study.folder / "results/film.json"
-    uninterrupted = result.read_bytes()
-    seeds = json.loads(uninterrupted)["seeds"]
+    trained = interrupt_and_continue(monkeypatch, trial, "film", "train_and_score")
+    seeds = json.loads((study.folder / "results/film.json").read_text())["seeds"]
     assert list(seeds) == ["0", "1"]
     assert seeds["0"] != seeds["1"]
-    result.unlink()
-
-    trained, train_and_score = [], trial.train_and_score
-
-    def interrupted(variant, seed, *more):
-        trained.append(seed)
-        if trained == [0, 1]:
-            raise KeyboardInterrupt
-        return train_and_score(variant, seed, *more)
-
-    monkeypatch.setattr(trial, "train_and_score", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run_trial()
-    assert not result.exists()
-    run_trial()
-    assert trained == [0, 1, 1]
     assert re.search("continuing from .*/studies/.dvc/tmp/checkpoints/.*/film.json: seeds 0", capsys.readouterr().out)
-    assert result.read_bytes() == uninterrupted
     assert not list(study.folder.glob("../.dvc/tmp/checkpoints/*"))
 
     trained.clear()
     with pytest.raises(KeyboardInterrupt):
-        run_trial()
+        run_trial(trial, "film")
     study.set_param("train.lr", 0.02)
     probe.main(Stage("probe"))
-    run_trial()
+    run_trial(trial, "film")
     assert trained == [0, 1, 0, 1], "seeds trained with other parameters are not continued from"
 
 
