@@ -16,3 +16,15 @@ def derived_seed(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator seeded by `key`; the CPU's draws are the same on every machine and device."""
     return torch.Generator().manual_seed(derived_seed(*key))
+
+
+def seed_layers(device: torch.device, *key: int | str) -> None:
+    """Seed by `key` the generators from which layers on `device` draw, such as dropout.
+
+    Not with `torch.manual_seed`: for each kind of GPU that is not in use it keeps the call stack as text, which takes
+    7 % of a short training on the CPU.
+    """
+    seed = derived_seed(*key)
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)

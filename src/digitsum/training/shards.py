@@ -10,7 +10,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from digitsum.data.generators import derived_seed
+from digitsum.data.generators import seed_layers
 from digitsum.model.network import Network
 from digitsum.training.batches import Batch, Shard
 from digitsum.training.devices import compiled, set_precision
@@ -55,8 +55,7 @@ class ShardedNetwork:
         for shard in batch.own:
             for statistic, value in zip(self.statistics, start, strict=True):
                 statistic.copy_(value)
-            seed = derived_seed("layers", self.params.seed, batch.epoch, batch.step, shard.place)
-            torch.manual_seed(seed)  # for layers such as dropout
+            seed_layers(shard.pixels.device, "layers", self.params.seed, batch.epoch, batch.step, shard.place)
             if self.recorder:
                 rows.append(self.recorder(self._compute, shard, batch.pairs))
             else:
