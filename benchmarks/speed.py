@@ -3,9 +3,10 @@
     make bench    # one to two hours; writes the tables in benchmarks/README.md, results.json, every run in speed.csv
 
 The clock runs from data in memory to a trained network. Not timed: making the data, scoring the test split, importing
-PyTorch. In each round every contestant that has rounds left runs once, in one process with the same number of threads,
-so that a slow minute of the machine affects all of them. An interrupted benchmark continues with the rows of speed.csv
-that were measured with the present recipes on the present machine. After a change of code delete that file.
+PyTorch. All run in one process with the same number of threads. Our recipes run once in each of ten rounds, and so do
+peers that take seconds; the other peers run once, each in a round of its own. So the ten runs are spread over the whole
+time, and a slow minute of the machine affects all contestants. An interrupted benchmark continues with the rows of
+speed.csv that were measured with the present recipes on the present machine. After a change of code delete that file.
 """
 
 import argparse
@@ -37,18 +38,27 @@ COLUMNS = ("recipe", "measured_on", "goal", "name", "seed", "cpu_seconds", "wall
 
 
 class Goal(NamedTuple):
-    """A share of the test digits, the recipe that is to reach it, and the seeds of each contestant, ours first."""
+    """A share of the test digits, the recipe that is to reach it, and the rounds of each contestant, ours first."""
 
     share: float
     recipe: str
-    rounds: dict[str, int]
+    rounds: dict[str, Sequence[int]]
 
 
-GOALS = {  # the contestants with one seed take most of the time
+ROUNDS = range(10)
+GOALS = {  # the contestants with one round take most of the time
     "99 %": Goal(
-        0.99, "quick", {"quick": 10, "tuomaso": 10, "pytorch_examples": 1, "baseline_concat": 1, "baseline_add": 1}
+        share=0.99,
+        recipe="quick",
+        rounds={
+            "quick": ROUNDS,
+            "tuomaso": ROUNDS,
+            "pytorch_examples": [2],
+            "baseline_concat": [4],
+            "baseline_add": [6],
+        },
     ),
-    "99.5 %": Goal(0.995, "brisk", {"brisk": 10, "pytorch_examples": 1, "cdeotte": 1}),
+    "99.5 %": Goal(share=0.995, recipe="brisk", rounds={"brisk": ROUNDS, "pytorch_examples": [3], "cdeotte": [5]}),
 }
 TITLES = {
     "quick": "`quick`, ours",
@@ -93,12 +103,15 @@ def main(arguments: Sequence[str], numerics: str) -> None:
     }
     measured_on = f"{machine(device)}, threads: 1" + (", portable" if numerics == "portable" else "")
     runs = present_runs(read_rows(RUNS), recipes)
-    for seed in range(max(max(goal.rounds.values()) for goal in GOALS.values())):
+    for round_ in ROUNDS:
         for title, goal in GOALS.items():
             for name, rounds in goal.rounds.items():
+                if round_ not in rounds:
+                    continue
+                seed = rounds.index(round_)
                 values = (recipes[goal.recipe].digest, measured_on, title, name, str(seed))
                 run = dict(zip(COLUMNS, values, strict=False))
-                if seed >= rounds or any(run.items() <= known.items() for known in runs):
+                if any(run.items() <= known.items() for known in runs):
                     continue
                 measured = time_to_goal(contestants[name](seed), test, goal.share)
                 shown = ["" if value is None else str(value) for value in measured]
