@@ -53,7 +53,7 @@ def fitted_temperature(logits: Tensor, classes: Tensor) -> float:
     The cross-entropy is convex in 1 / temperature, and its slope there is the mean over N of the expected logit minus
     the actual one. So the slope's sign tells on which side the lowest point is.
     """
-    # A row for each class: PyTorch's softmax takes a sixth of the time over long columns that it takes over short rows.
+    # A row for each class takes a sixth of the time: PyTorch's softmax is fast across long rows, slow along short ones.
     logits, classes = logits.cpu().double().T.contiguous(), classes.cpu()
     actual = logits.gather(0, classes.unsqueeze(0)).mean()
     low, high = 1 / HIGHEST, 1 / LOWEST
