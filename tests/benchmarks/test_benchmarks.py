@@ -211,6 +211,14 @@ def test_runs_of_another_machine_are_kept_and_not_mixed_with_those_of_this_one(i
         assert measured["goals"]["99.5 %"]["accuracy"]["brisk"]["n"] == 10
 
 
+def test_each_slow_peer_runs_in_a_round_of_its_own_between_those_of_the_recipes(in_tiny_project, monkeypatch):
+    monkeypatch.setattr(speed, "time_to_goal", lambda *_: (2.0, 1.0, 1, 0.99, None))
+    speed.main([], "portable")
+    names = ",".join(run["name"] for run in read_rows(speed.RUNS))
+    rounds = [set(each.strip(",").split(",")) - {"tuomaso", "brisk"} for each in names.split("quick")[1:]]
+    assert [len(slow) for slow in rounds] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
+
+
 def test_a_goal_has_runs_of_its_own_which_another_recipe_makes_stale(in_tiny_project, monkeypatch):
     shares = []
 
